@@ -1,0 +1,1 @@
+export { AgentError, type AgentErrorCode } from './errors.ts';

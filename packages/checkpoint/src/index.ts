@@ -1,0 +1,1 @@
+export { CheckpointError, type CheckpointErrorCode } from './errors.ts';

@@ -1,0 +1,1 @@
+export { CompilerError, type CompilerErrorCode } from './errors.ts';

@@ -1,0 +1,1 @@
+export { LoweringError, type LoweringErrorCode } from './errors.ts';

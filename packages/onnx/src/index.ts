@@ -1,0 +1,2 @@
+export { OnnxError, type OnnxErrorCode } from './errors.ts';
+export type * from './types.ts';

@@ -1,0 +1,1 @@
+export { QuantError, type QuantErrorCode } from './errors.ts';
