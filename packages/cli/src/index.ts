@@ -1,1 +1,2 @@
+export { runCli } from './cli.ts';
 export { CliError, type CliErrorCode } from './errors.ts';

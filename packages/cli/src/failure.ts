@@ -1,0 +1,122 @@
+import { CliError } from './errors.ts';
+
+/** Exit codes of the contract. */
+export const EXIT = {
+  done: 0,
+  fault: 1,
+  usage: 2,
+  badInput: 3,
+  verdictNo: 4,
+  surroundings: 5,
+  interrupted: 130,
+} as const;
+
+/** What a failure tells people and scripts. */
+export interface Failure {
+  readonly code: string;
+  readonly message: string;
+  readonly where: string | null;
+  readonly hint: string | null;
+}
+
+/** Typed errors of every package look like this; they share no class, because the packages share no code. */
+interface TypedError extends Error {
+  readonly code: string;
+  readonly where?: string | undefined;
+  readonly hint?: string | undefined;
+}
+
+/** Reasons (the part of a code behind the slash) that lie in the surroundings, not in the input. */
+const SURROUNDINGS = new Set([
+  'surroundings',
+  'port-in-use',
+  'unreachable',
+  'broker-refused',
+  'locked',
+  'identity-in-use',
+  'storage-full',
+  'storage',
+  'disk-full',
+  'permission',
+  'timeout',
+  'database',
+]);
+
+const SYSTEM_FAULTS = new Set([
+  'EACCES',
+  'EPERM',
+  'ENOSPC',
+  'EDQUOT',
+  'EROFS',
+  'EIO',
+  'EMFILE',
+  'EADDRINUSE',
+  'EADDRNOTAVAIL',
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'ETIMEDOUT',
+  'EPIPE',
+]);
+const FILE_FAULTS = new Set(['ENOENT', 'EISDIR', 'ENOTDIR', 'ELOOP', 'ENAMETOOLONG']);
+
+/** An error as the contract states it. Foreign errors become ours: the system's by their kind, the rest as our fault. */
+export function describeError(error: unknown): Failure {
+  const typed = typedError(error);
+  return {
+    code: typed.code,
+    message: oneLine(typed.message),
+    where: typed.where ?? null,
+    hint: typed.hint ?? null,
+  };
+}
+
+/** The exit code that belongs to a failure's code. */
+export function exitCodeOf(failure: Failure): number {
+  const reason = failure.code.slice(failure.code.indexOf('/') + 1);
+  if (failure.code === 'cli/fault') return EXIT.fault;
+  if (failure.code === 'cli/usage') return EXIT.usage;
+  return SURROUNDINGS.has(reason) ? EXIT.surroundings : EXIT.badInput;
+}
+
+/** `error package/reason: what, where; how to mend`. */
+export function failureLine(failure: Failure): string {
+  // Most messages name the place themselves.
+  const where = failure.where !== null && !failure.message.includes(failure.where) ? `, ${failure.where}` : '';
+  const hint = failure.hint === null ? '' : `; ${failure.hint}`;
+  return `error ${failure.code}: ${failure.message}${where}${hint}`;
+}
+
+function typedError(error: unknown): TypedError {
+  if (!(error instanceof Error)) return new CliError('cli/fault', String(error)) as TypedError;
+  if (isTyped(error)) return error;
+  const cause = error.cause instanceof Error && systemCode(error) === undefined ? error.cause : error;
+  const code = systemCode(cause);
+  const path = 'path' in cause && typeof cause.path === 'string' ? cause.path : undefined;
+  if (code !== undefined && FILE_FAULTS.has(code))
+    return new CliError('cli/file', `${code}: no such file, or not of the expected kind`, {
+      where: path,
+      cause: error,
+      hint: 'check the path',
+    }) as TypedError;
+  if (code !== undefined && SYSTEM_FAULTS.has(code))
+    return new CliError('cli/surroundings', cause.message, { where: path, cause: error }) as TypedError;
+  return new CliError('cli/fault', error.message, {
+    cause: error,
+    hint: 'run again with --verbose and report it',
+  }) as TypedError;
+}
+
+function isTyped(error: Error): error is TypedError {
+  return 'code' in error && typeof error.code === 'string' && /^[a-z]+\/[a-z0-9-]+$/.test(error.code);
+}
+
+function systemCode(error: Error): string | undefined {
+  return 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}
+
+function oneLine(text: string): string {
+  return text.replace(/\s*\n\s*/g, ' ').trim();
+}

@@ -1,0 +1,29 @@
+import { readFile } from 'node:fs/promises';
+import { expect, test } from 'vitest';
+import { CliError } from '../src/errors.ts';
+import { describeError, exitCodeOf, failureLine } from '../src/failure.ts';
+
+test('a typed error keeps its code, place and mend in one line', () => {
+  const failure = describeError(
+    Object.assign(new Error('digest\n differs'), {
+      code: 'pack/digest-mismatch',
+      where: 'a.pack',
+      hint: 'fetch it again',
+    }),
+  );
+  expect(failureLine(failure)).toBe('error pack/digest-mismatch: digest differs, a.pack; fetch it again');
+  expect(exitCodeOf(failure)).toBe(3);
+});
+
+test('a missing file is bad input and names its path', async () => {
+  const error = await readFile('/nowhere/model.onnx').catch((reason: unknown) => reason);
+  expect(describeError(error)).toMatchObject({ code: 'cli/file', where: '/nowhere/model.onnx' });
+  expect(exitCodeOf(describeError(error))).toBe(3);
+});
+
+test('a port in use lies in the surroundings, a wrong option in the usage, the rest in us', () => {
+  const inUse = Object.assign(new Error('listen EADDRINUSE'), { code: 'EADDRINUSE' });
+  expect(exitCodeOf(describeError(inUse))).toBe(5);
+  expect(exitCodeOf(describeError(new CliError('cli/usage', 'no')))).toBe(2);
+  expect(exitCodeOf(describeError(new TypeError('x is undefined')))).toBe(1);
+});

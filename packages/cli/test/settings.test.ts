@@ -1,0 +1,31 @@
+import { mkdir, mkdtemp, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { loadSettings } from '../src/settings.ts';
+
+async function folderWith(yaml: string): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), 'settings-'));
+  await writeFile(join(dir, 'flotilla.yaml'), yaml);
+  await mkdir(join(dir, 'a', 'b'), { recursive: true });
+  return dir;
+}
+
+test('a variable wins over the nearest flotilla.yaml, and both say where they come from', async () => {
+  const dir = await folderWith('board: raspberrypi-5\nthreads: 2\n');
+  const settings = loadSettings({ FLOTILLA_BOARD: 'host' }, join(dir, 'a', 'b'));
+  expect(settings.get('board')).toEqual({ name: 'board', value: 'host', from: 'FLOTILLA_BOARD' });
+  expect(settings.get('threads')).toEqual({ name: 'threads', value: '2', from: join(dir, 'flotilla.yaml') });
+});
+
+test('an unknown key is refused with the near one', async () => {
+  const dir = await folderWith('bord: host\n');
+  expect(() => loadSettings({}, dir)).toThrow(
+    expect.objectContaining({ code: 'cli/config', hint: 'did you mean board?' }),
+  );
+});
+
+test('a file that is no mapping is refused', async () => {
+  const dir = await folderWith('- board\n');
+  expect(() => loadSettings({}, dir)).toThrow(expect.objectContaining({ code: 'cli/config' }));
+});
