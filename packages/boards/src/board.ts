@@ -1,6 +1,6 @@
 export type Arch = 'x64' | 'arm64';
 
-/** CPU features that decide which kernels are fast. */
+/** CPU features that decide which kernels are fast. `avx512` is F, BW, DQ and VL together, as MLAS asks for them. */
 export type IsaFeature = 'avx2' | 'avx512' | 'vnni' | 'neon' | 'dotprod' | 'i8mm' | 'fp16';
 
 /**
@@ -21,4 +21,10 @@ export interface Board {
   readonly boot: string;
   /** Where the figures come from. */
   readonly sources: readonly string[];
+}
+
+/** The class follows from the CPU alone, so a file cannot contradict itself by stating it. */
+export function boardClassOf(arch: Arch, features: readonly IsaFeature[]): BoardClass {
+  if (arch === 'x64') return features.includes('vnni') ? 'x64-vnni' : 'x64';
+  return features.includes('dotprod') ? 'arm64-dotprod' : 'arm64';
 }

@@ -1,2 +1,5 @@
+export { type Arch, type Board, type BoardClass, boardClassOf, type IsaFeature } from './board.ts';
+export { detectHost, type Machine } from './detect.ts';
 export { BoardError, type BoardErrorCode } from './errors.ts';
-export type { Arch, Board, BoardClass, IsaFeature } from './board.ts';
+export { listBoards, loadBoard } from './load.ts';
+export { parseBoard } from './parse.ts';
