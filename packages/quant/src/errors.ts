@@ -1,5 +1,9 @@
 /** Codes travel in reports and `--json`: never renamed. */
-export type QuantErrorCode = 'quant/shape';
+export type QuantErrorCode =
+  /** doc: array lengths, sizes or block lengths do not fit together; pass the sizes that the array really has */
+  | 'quant/shape'
+  /** doc: a weight or factor is NaN or infinite; mend the model, it would not run in float either */
+  | 'quant/not-finite';
 
 /** Numbers that a kernel cannot take. */
 export class QuantError extends Error {

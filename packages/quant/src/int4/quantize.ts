@@ -1,0 +1,111 @@
+import { QuantError } from '../errors.ts';
+import { packNibbles } from './nibbles.ts';
+import { type BlockGrid, asymmetricGrid, symmetricGrid } from './search.ts';
+
+export interface Int4Options {
+  /** Rows, the axes before the blocked one multiplied together. */
+  readonly rows: number;
+  /** Length of the blocked axis. The last block of a row may be short. */
+  readonly cols: number;
+  /** The axes after the blocked one multiplied together: 1 for `[N, K]`, N for a MatMul's `[K, N]` with 1 row. Default 1. */
+  readonly inner?: number | undefined;
+  /** Weights that share a scale. */
+  readonly block: number;
+  /** int4 in −8…7 without a zero point, instead of uint4 with one. Default false. */
+  readonly symmetric?: boolean | undefined;
+  /** 'mse' searches each block's range for the least squared error; 'none' takes all of it. Default 'mse'. */
+  readonly clip?: 'none' | 'mse' | undefined;
+}
+
+export interface Int4Blocks {
+  /** `[rows, cols, inner]`, packed by `packNibbles`: uint4, or int4 where symmetric. */
+  readonly q: Uint8Array;
+  /** `[rows, ceil(cols / block), inner]`, in the unit of the weights; 1 where a block is all zero. */
+  readonly scale: Float32Array;
+  /** uint4 in the shape of `scale`, packed; undefined where symmetric. */
+  readonly zeroPoint: Uint8Array | undefined;
+}
+
+/**
+ * Blockwise 4-bit round-to-nearest: `w ≈ (q − zeroPoint) · scale` with one scale (and zero point) per block.
+ * Zero is always on the grid, so that padding and pruned weights stay exact. Ties go to even, as in ONNX QuantizeLinear-21.
+ * @param w weights, row-major `[rows, cols, inner]`, blocked along `cols`
+ * @throws {QuantError} `quant/shape` if the sizes do not multiply to `w.length` or the block is not a positive integer;
+ *   `quant/not-finite` naming the first index that is NaN or infinite
+ */
+export function quantizeInt4(w: Float32Array, options: Int4Options): Int4Blocks {
+  const { rows, cols, inner = 1, block, symmetric = false, clip = 'mse' } = options;
+  const blocks = countBlocks(w.length, options);
+  const q = new Uint8Array(w.length);
+  const scale = new Float32Array(rows * blocks * inner);
+  const zeroPoint = new Uint8Array(scale.length);
+  const values = new Float64Array(Math.min(block, cols));
+  const grid: BlockGrid = { scale: 1, zeroPoint: 0 };
+  const find = symmetric ? symmetricGrid : asymmetricGrid;
+  const lowest = symmetric ? -8 : 0;
+  for (let r = 0; r < rows; r++) {
+    for (let b = 0; b < blocks; b++) {
+      const count = Math.min(block, cols - b * block);
+      for (let i = 0; i < inner; i++) {
+        const first = (r * cols + b * block) * inner + i;
+        for (let k = 0; k < count; k++) values[k] = finite(w, first + k * inner);
+        find(values, count, clip === 'mse', grid);
+        const at = (r * blocks + b) * inner + i;
+        scale[at] = grid.scale;
+        zeroPoint[at] = grid.zeroPoint;
+        for (let k = 0; k < count; k++) q[first + k * inner] = toGrid(values[k], grid, lowest);
+      }
+    }
+  }
+  return { q: packNibbles(q), scale, zeroPoint: symmetric ? undefined : packNibbles(zeroPoint) };
+}
+
+/**
+ * `(q − zeroPoint) · scale`, in float32, as ONNX DequantizeLinear-21 computes it.
+ * @param blocks as `quantizeInt4` returns them
+ * @param options the same sizes that they were made with
+ */
+export function dequantizeInt4(blocks: Int4Blocks, options: Int4Options): Float32Array {
+  const { rows, cols, inner = 1, block } = options;
+  const w = new Float32Array(rows * cols * inner);
+  const perRow = countBlocks(w.length, options);
+  if (blocks.scale.length !== rows * perRow * inner || blocks.q.length !== (w.length + 1) >> 1) {
+    throw new QuantError(
+      'quant/shape',
+      `${blocks.q.length} bytes and ${blocks.scale.length} scales for ${w.length} weights`,
+    );
+  }
+  const zero = blocks.zeroPoint;
+  for (let at = 0; at < w.length; at++) {
+    const row = Math.floor(at / (cols * inner));
+    const col = Math.floor(at / inner) % cols;
+    const b = (row * perRow + Math.floor(col / block)) * inner + (at % inner);
+    const nibble = (blocks.q[at >> 1] >> ((at & 1) << 2)) & 15;
+    const value = zero ? nibble - ((zero[b >> 1] >> ((b & 1) << 2)) & 15) : (nibble << 28) >> 28;
+    w[at] = value * blocks.scale[b];
+  }
+  return w;
+}
+
+function countBlocks(length: number, { rows, cols, inner = 1, block }: Int4Options): number {
+  if (!Number.isInteger(block) || block < 1) throw new QuantError('quant/shape', `block length ${block}`);
+  if (rows * cols * inner !== length) {
+    throw new QuantError('quant/shape', `${length} weights are not ${rows} × ${cols} × ${inner}`);
+  }
+  return Math.ceil(cols / block);
+}
+
+function finite(w: Float32Array, index: number): number {
+  const value = w[index];
+  if (!Number.isFinite(value)) throw new QuantError('quant/not-finite', `weight ${index} is ${value}`);
+  return value;
+}
+
+function toGrid(value: number, { scale, zeroPoint }: BlockGrid, lowest: number): number {
+  return Math.max(lowest, Math.min(lowest + 15, roundHalfEven(value / scale) + zeroPoint));
+}
+
+/** Exact for |x| < 2⁵¹: the sum has no fraction bits left, and the FPU rounds ties to even. */
+function roundHalfEven(x: number): number {
+  return x + 6755399441055744 - 6755399441055744;
+}
