@@ -1,0 +1,8 @@
+/** Rounds to the nearest integer, ties to even, as ONNX QuantizeLinear does (IEEE 754 roundTiesToEven). */
+export function roundHalfEven(value: number): number {
+  const floor = Math.floor(value);
+  const rest = value - floor;
+  if (rest < 0.5) return floor;
+  if (rest > 0.5) return floor + 1;
+  return floor % 2 === 0 ? floor : floor + 1;
+}

@@ -1,0 +1,67 @@
+import { QuantError } from '../errors.ts';
+import { roundHalfEven } from './round.ts';
+
+/** Weights in int8 with one scale per channel, zero point 0. */
+export interface Int8Rows {
+  /** As `w` lies. */
+  readonly q: Int8Array;
+  /** `[channels]`, in the unit of `w`; 1 where a channel is all zero. */
+  readonly scale: Float32Array;
+}
+
+export interface Int8RowsOptions {
+  /**
+   * 8: ±127. 7: ±64, so that two u8·s8 products fit the 16 bits in which AVX2 without VNNI adds them
+   * (255 · 64 · 2 = 32,640 < 32,767). Default 8.
+   */
+  readonly bits?: 8 | 7 | undefined;
+  /** Elements behind the channel axis; default `w.length / channels` (channels first). 1: channels last. */
+  readonly inner?: number | undefined;
+  /** Least scale per channel: what keeps an int32 bias from overflowing (see `leastWeightScale`). */
+  readonly leastScale?: Float32Array | undefined;
+}
+
+/**
+ * Symmetric int8, one scale per channel: `scale = max|w| / 127`, `q = roundHalfEven(w / scale)`, in float32.
+ * @param w weights, row-major `[outer, channels, inner]`
+ * @throws {QuantError} `quant/shape` where the lengths do not divide; `quant/not-finite`, naming the index
+ * @see ONNX QuantizeLinear-21 (ties to even). −128 is left unused, so that −w quantizes to −q.
+ */
+export function quantizeInt8(w: Float32Array, channels: number, options: Int8RowsOptions = {}): Int8Rows {
+  const { bits = 8, inner = w.length / channels, leastScale } = options;
+  if (!(channels > 0) || !Number.isInteger(inner) || !Number.isInteger(w.length / channels / inner))
+    throw new QuantError('quant/shape', `${w.length} weights in ${channels} channels of ${inner}`);
+  const most = bits === 8 ? 127 : 64;
+  const peak = channelPeaks(w, channels, inner);
+  const scale = new Float32Array(channels);
+  for (let c = 0; c < channels; c++) {
+    const step = Math.max(Math.fround(peak[c] / most), leastScale?.[c] ?? 0);
+    // A subnormal step would make w / step overflow: such weights are zero for every practical purpose.
+    scale[c] = step > 1.2e-38 ? step : 1;
+  }
+  const q = new Int8Array(w.length);
+  for (let i = 0; i < w.length; i++) {
+    const rounded = roundHalfEven(Math.fround(w[i] / scale[Math.floor(i / inner) % channels]));
+    q[i] = Math.max(-most, Math.min(most, rounded));
+  }
+  return { q, scale };
+}
+
+/** The weights that the integers stand for: `q · scale`, in float32. */
+export function dequantizeInt8({ q, scale }: Int8Rows, inner: number): Float32Array {
+  const w = new Float32Array(q.length);
+  for (let i = 0; i < q.length; i++) w[i] = q[i] * scale[Math.floor(i / inner) % scale.length];
+  return w;
+}
+
+/** `max|w|` per channel. @throws {QuantError} `quant/not-finite`, naming the index */
+export function channelPeaks(w: Float32Array, channels: number, inner: number): Float32Array {
+  const peak = new Float32Array(channels);
+  for (let i = 0; i < w.length; i++) {
+    const size = Math.abs(w[i]);
+    if (!(size < Number.POSITIVE_INFINITY)) throw new QuantError('quant/not-finite', `weight ${i} is ${w[i]}`);
+    const c = Math.floor(i / inner) % channels;
+    if (size > peak[c]) peak[c] = size;
+  }
+  return peak;
+}

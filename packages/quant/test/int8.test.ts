@@ -1,0 +1,140 @@
+import {
+  biasScale,
+  chooseRange,
+  dequantizeInt8,
+  hardSwishRange,
+  leastWeightScale,
+  quantizeBias,
+  quantizeInt8,
+  RangeHistogram,
+  roundHalfEven,
+  uint8Range,
+} from '@flotilla/quant';
+import { describe, expect, test } from 'vitest';
+
+test('ties go to the even side', () => {
+  expect([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5].map(roundHalfEven)).toEqual([-2, -2, 0, 0, 2, 2]);
+});
+
+describe('quantizeInt8', () => {
+  test('scales each channel by its own peak', () => {
+    const { q, scale } = quantizeInt8(Float32Array.of(1, -0.5, 0.25, 10, -127, 63.5), 2);
+    expect([...q]).toEqual([127, -64, 32, 10, -127, 64]);
+    expect([...scale]).toEqual([Math.fround(1 / 127), 1]);
+  });
+  test('channels last', () => {
+    const { q, scale } = quantizeInt8(Float32Array.of(1, 127, -1, 254), 2, { inner: 1 });
+    expect([...q]).toEqual([127, 64, -127, 127]);
+    expect([...scale]).toEqual([Math.fround(1 / 127), 2]);
+  });
+  test('7 bits end at ±64', () => {
+    expect([...quantizeInt8(Float32Array.of(-1, 1, 0.5), 1, { bits: 7 }).q]).toEqual([-64, 64, 32]);
+  });
+  test('#22 all zero, all equal, an outlier, −0 and subnormals stay finite', () => {
+    const w = Float32Array.of(0, 0, -0, 3, 3, 3, 1e38, 1, -1, 1e-44, 1e-45, 0);
+    const rows = quantizeInt8(w, 4);
+    const back = dequantizeInt8(rows, 3);
+    expect(rows.scale[0]).toBe(1);
+    expect(rows.scale[3]).toBe(1);
+    expect([...back.subarray(3, 6)]).toEqual([3, 3, 3].map((v) => expect.closeTo(v, 5)));
+    expect(back.every(Number.isFinite)).toBe(true);
+  });
+  test.each([Number.NaN, Number.POSITIVE_INFINITY])('#21 #22 refuses %d, naming the index', (bad) => {
+    expect(() => quantizeInt8(Float32Array.of(1, bad), 1)).toThrow(/weight 1/);
+  });
+  test('refuses channels that do not divide', () => {
+    expect(() => quantizeInt8(new Float32Array(5), 2)).toThrow(/5 weights/);
+  });
+});
+
+describe('ranges', () => {
+  test('hold 0 exactly', () => {
+    expect(uint8Range({ min: 1, max: 255 })).toEqual({ scale: 1, zeroPoint: 0 });
+    expect(uint8Range({ min: -255, max: -1 })).toEqual({ scale: 1, zeroPoint: 255 });
+    expect(uint8Range({ min: 0, max: 0 })).toEqual({ scale: 1, zeroPoint: 0 });
+  });
+  test.each([0, 0.1, 3, 5.5, 20, 400])('the hard-swish gate is exact at maximum %d', (max) => {
+    const { scale, zeroPoint } = hardSwishRange(max, 1 / 6);
+    expect(scale * zeroPoint).toBeCloseTo(3, 6); // q = 0 stands for −3
+    expect((2 * zeroPoint * scale) / 6).toBeCloseTo(1, 6); // the gate's top is 1
+    expect(2 * zeroPoint).toBeLessThanOrEqual(255);
+    expect((255 - zeroPoint) * scale).toBeGreaterThanOrEqual(max * 0.999);
+  });
+});
+
+describe('bias', () => {
+  test('is a whole number of sums', () => {
+    expect([...quantizeBias(Float32Array.of(1, -2), 0.5, Float32Array.of(0.25, 0.5))]).toEqual([8, -8]);
+    expect(biasScale(0.5, 0.25)).toBe(0.125);
+  });
+  test('that would overflow raises the weight scale instead', () => {
+    const bias = Float32Array.of(100);
+    expect(() => quantizeBias(bias, 1e-3, Float32Array.of(1e-9))).toThrow(/bias 0/);
+    const scale = leastWeightScale(bias, 1e-3);
+    expect(Math.abs(quantizeBias(bias, 1e-3, scale)[0] ?? 0)).toBeGreaterThan(2 ** 29);
+  });
+});
+
+describe('RangeHistogram', () => {
+  test('keeps count, ends and mean exactly while it widens', () => {
+    const histogram = new RangeHistogram();
+    for (const part of [[0, 0], [0.001, -0.002], [5, -1], [1000]]) histogram.observe(Float32Array.from(part));
+    expect(histogram).toMatchObject({ count: 7, min: -1, max: 1000 });
+    expect(histogram.mean).toBeCloseTo(1003.999 / 7, 4);
+    expect(histogram.bins.reduce((a, b) => a + b)).toBe(7);
+    expect(histogram.width * 2048).toBeGreaterThan(1000);
+  });
+  test('holds the same whether samples come whole or in parts', () => {
+    const values = Float32Array.from({ length: 5000 }, (_, i) => Math.sin(i) * (1 + i / 100));
+    const parts = new RangeHistogram();
+    for (let i = 0; i < values.length; i += 7) parts.observe(values.subarray(i, i + 7));
+    const merged = new RangeHistogram();
+    for (const piece of [values.subarray(0, 100), values.subarray(100)]) {
+      const one = new RangeHistogram();
+      one.observe(piece);
+      merged.merge(one);
+    }
+    for (const histogram of [parts, merged]) {
+      expect(histogram.count).toBe(5000);
+      const { min, max } = chooseRange(histogram, 'percentile', { percentile: 98 });
+      const sorted = [...values].sort((a, b) => a - b);
+      expect(Math.abs(min - (sorted[50] ?? 0))).toBeLessThan(2 * histogram.width);
+      expect(Math.abs(max - (sorted[4949] ?? 0))).toBeLessThan(2 * histogram.width);
+    }
+  });
+  test('#23 refuses NaN and keeps what it had', () => {
+    const histogram = new RangeHistogram();
+    histogram.observe(Float32Array.of(1));
+    expect(() => histogram.observe(Float32Array.of(2, Number.NaN))).toThrow(/value 1 is NaN/);
+    expect(histogram).toMatchObject({ count: 1, max: 1 });
+  });
+});
+
+describe('observers', () => {
+  const histogram = new RangeHistogram();
+  // A bell of 100,000 values and one value far out.
+  const bell = Float32Array.from({ length: 100_000 }, (_, i) => {
+    const u = (i + 0.5) / 100_000;
+    return Math.log(u / (1 - u));
+  });
+  histogram.observe(bell);
+  histogram.observe(Float32Array.of(500));
+  test('min-max keeps the outlier, the others drop it', () => {
+    expect(chooseRange(histogram, 'min-max').max).toBe(500);
+    expect(chooseRange(histogram, 'percentile', { percentile: 99.99 }).max).toBeLessThan(15);
+    expect(chooseRange(histogram, 'mse').max).toBeLessThan(490);
+    expect(chooseRange(histogram, 'entropy').max).toBeLessThan(150);
+  });
+  test('a one-sided tensor keeps its closed side', () => {
+    const relu = new RangeHistogram();
+    relu.observe(bell.map((value) => Math.max(0, value)));
+    for (const observer of ['min-max', 'percentile', 'mse', 'entropy'] as const)
+      expect(chooseRange(relu, observer).min).toBeCloseTo(0, 1);
+  });
+  test('nothing observed is an error, all zero is not', () => {
+    expect(() => chooseRange(new RangeHistogram(), 'mse')).toThrow(/no values/);
+    const zeros = new RangeHistogram();
+    zeros.observe(new Float32Array(3));
+    expect(chooseRange(zeros, 'entropy')).toEqual({ min: 0, max: 0 });
+  });
+});
