@@ -45,12 +45,20 @@ export interface Presence {
   readonly protocol: number;
   readonly session: number;
   readonly online: boolean;
+  /** Chosen at the start of the agent's process and kept through its reconnects: tells two agents with one identity apart. */
+  readonly instance: number;
   readonly birth: Birth | undefined;
 }
 export const Presence: Codec<Presence> = codec<Presence>(
   'Presence',
   of('Presence'),
-  { protocol: field.uint32, session: field.uint64, online: field.bool, birth: field.optional(Birth) },
+  {
+    protocol: field.uint32,
+    session: field.uint64,
+    online: field.bool,
+    instance: field.uint64,
+    birth: field.optional(Birth),
+  },
   4096,
   ({ protocol }) => {
     if (protocol !== PROTOCOL)

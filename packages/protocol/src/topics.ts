@@ -42,10 +42,10 @@ export function topicFor(address: DeviceAddress, kind: TopicKind, name?: string)
   return name === undefined ? topic : `${topic}/${checkName(name, 'model')}`;
 }
 
-/** What a device subscribes to. */
+/** What a device subscribes to; its own presence, to notice a second agent with the same identity. */
 export function deviceSubscriptions(address: DeviceAddress): readonly string[] {
   const root = topicRoot(address);
-  return [`${root}/desired/+`, `${root}/chunk`, `${root}/call`];
+  return [`${root}/desired/+`, `${root}/chunk`, `${root}/call`, `${root}/presence`];
 }
 
 /** What a controller subscribes to, for all fleets. */

@@ -66,8 +66,12 @@ describe('every message comes back as it went', () => {
     freeStorageBytes: 0,
   };
   const cases: [string, Codec<never>, object][] = [
-    ['Presence', Presence as Codec<never>, { protocol: 1, session: 5, online: true, birth }],
-    ['Presence as a will', Presence as Codec<never>, { protocol: 1, session: 5, online: false, birth: undefined }],
+    ['Presence', Presence as Codec<never>, { protocol: 1, session: 5, online: true, instance: 9, birth }],
+    [
+      'Presence as a will',
+      Presence as Codec<never>,
+      { protocol: 1, session: 5, online: false, instance: 9, birth: undefined },
+    ],
     ['Reported', Reported as Codec<never>, reported],
     ['Telemetry', Telemetry as Codec<never>, telemetry],
     ['FetchRequest', FetchRequest as Codec<never>, { session: 1, digest, offset: 2 ** 33, length: CHUNK_BYTES }],

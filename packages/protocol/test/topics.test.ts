@@ -23,6 +23,7 @@ test('both sides subscribe to what the other publishes', () => {
     'flotilla/v1/plant-7/pi-1/desired/+',
     'flotilla/v1/plant-7/pi-1/chunk',
     'flotilla/v1/plant-7/pi-1/call',
+    'flotilla/v1/plant-7/pi-1/presence',
   ]);
   for (const filter of controllerSubscriptions) {
     const topic = parseTopic(filter.replace('v1/+/+', 'v1/f/d').replace('+', 'm'));
