@@ -1,5 +1,35 @@
 /** Codes travel in reports and `--json`: never renamed. */
-export type RuntimeErrorCode = 'runtime/load';
+export type RuntimeErrorCode =
+  /** doc: ONNX Runtime cannot load the model (damaged, too new, an operator it lacks); check the file with `flotilla inspect` */
+  | 'runtime/load'
+  /** doc: an input is missing, unknown, or has another type or shape than the model's; compare with `flotilla inspect` */
+  | 'runtime/input'
+  /** doc: an operator failed while the model ran; the message names the node */
+  | 'runtime/run'
+  /** doc: the child process that held the model died (a crash in native code, or killed from outside); open it again */
+  | 'runtime/crashed'
+  /** doc: loading or one run took longer than the watchdog allows, and the child process was ended; raise `timeoutMs` if the model is that slow */
+  | 'runtime/timeout'
+  /** doc: the child process grew past its memory cap and was ended; raise `memoryCapBytes` or take a smaller model or input */
+  | 'runtime/memory'
+  /** doc: the session was closed, or ended by an earlier failure; open it again */
+  | 'runtime/closed'
+  /** doc: a `.npy` or `.npz` file is damaged, compressed in an unknown way, or holds a type that no tensor has */
+  | 'runtime/npz'
+  /** doc: tokenizer.json is missing or cannot be read, or does not fit the model */
+  | 'runtime/tokenizer'
+  /** doc: the prompt has more tokens than the model's context holds; shorten it */
+  | 'runtime/context'
+  /** doc: the model is not a causal language model with a KV cache in the naming of Optimum's exports */
+  | 'runtime/not-text'
+  /** doc: the pack has no model, golden vectors or tolerance for this board's class; compile it for this board */
+  | 'runtime/pack'
+  /** doc: the lowered model cannot be written beside its final name; see the cause (space, permission) */
+  | 'runtime/cache'
+  /** doc: a latency histogram cannot be decoded */
+  | 'runtime/histogram'
+  /** doc: the profile that ONNX Runtime wrote cannot be found or read */
+  | 'runtime/profile';
 
 /** A model that cannot be loaded or run. */
 export class RuntimeError extends Error {

@@ -1,3 +1,5 @@
+import type { LatencyRecorder } from './latency.ts';
+
 /** A tensor on the way into or out of a session. `int4`-typed I/O does not occur. */
 export type TensorValue =
   | { readonly dtype: 'float32'; readonly dims: readonly number[]; readonly data: Float32Array }
@@ -43,6 +45,49 @@ export interface Session {
   close(): Promise<void>;
 }
 
+export interface RunOptions {
+  /** Outputs to return. Default: all. */
+  readonly fetches?: readonly string[] | undefined;
+  /**
+   * Outputs that stay where the model lives, as `{ output: input }`: until `forget`, that input is fed with them
+   * wherever a run does not feed it. A KV cache so never travels between processes.
+   */
+  readonly keep?: { readonly [output: string]: string } | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface MeasureOptions {
+  /** How long to measure. Default 3. */
+  readonly seconds?: number | undefined;
+  /** Runs before the clock starts. Default 3. */
+  readonly warmupRuns?: number | undefined;
+  /** Default: no bound. */
+  readonly maxRuns?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface Measurement {
+  readonly latency: LatencyRecorder;
+  /** Of the first run in this session's life, warm-up included; null if it had run before. */
+  readonly firstMs: number | null;
+  readonly seconds: number;
+}
+
+/** A session with what measuring and text generation need beyond `run`. Both kinds of session have it. */
+export interface LoadedSession extends Session {
+  readonly modelPath: string;
+  readonly threads: number;
+  /** `processMs`: from the start of the child process to its first message; null in this process. */
+  readonly coldStart: { readonly processMs: number | null; readonly loadMs: number };
+  run(feeds: Tensors, options?: RunOptions): Promise<Tensors>;
+  /** Drops what `keep` kept. */
+  forget(): Promise<void>;
+  /** Runs the feeds in turn, over and over, where the model lives: no message between processes is in the figures. */
+  measure(feeds: readonly Tensors[], options?: MeasureOptions): Promise<Measurement>;
+  /** Of the process that holds the model. */
+  memory(): Promise<Memory>;
+}
+
 /**
  * Latency in microseconds. A percentile that the number of runs cannot support is null
  * (needed: p50 1, p90 64, p95 130, p99 662).
@@ -55,12 +100,16 @@ export interface Latency {
   readonly p99Us: number | null;
   readonly maxUs: number;
   readonly meanUs: number;
+  /** 95 % confidence interval of the median, by order statistics (no assumption about the distribution); null below 6 runs. */
   readonly ci95Us: readonly [number, number] | null;
 }
 
 /** Three figures that must never be called one "memory". Null where the system does not say. */
 export interface Memory {
+  /** VmHWM of the process that holds the model, its runtime included. */
   readonly peakRssBytes: number;
+  /** Proportional set size now: pages shared with other processes count in part. */
   readonly pssBytes: number | null;
+  /** Constants of the model as its graph states them; ONNX Runtime's prepacking may hold a second copy. */
   readonly weightsBytes: number;
 }

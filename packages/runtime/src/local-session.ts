@@ -1,0 +1,181 @@
+import { stat } from 'node:fs/promises';
+import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
+import { RuntimeError } from './errors.ts';
+import { LatencyRecorder } from './latency.ts';
+import { processMemory } from './process-memory.ts';
+import { checkFeeds, fromOrt, type OrtTensorClass, toOrt } from './tensors.ts';
+import type {
+  LoadedSession,
+  MeasureOptions,
+  Measurement,
+  Memory,
+  RunOptions,
+  SessionInput,
+  SessionOptions,
+  Tensors,
+  TensorValue,
+} from './types.ts';
+import { weightsBytes } from './weights-bytes.ts';
+
+/**
+ * Loads a model into this process. A run blocks the event loop for as long as it takes, and a crash in native code
+ * ends the process: for foreign models, and wherever something else must go on, use `spawnSession`.
+ * @throws {RuntimeError} `runtime/load`
+ */
+export async function openSession(modelPath: string, options: SessionOptions = {}): Promise<LocalSession> {
+  await stat(modelPath).catch((cause: NodeJS.ErrnoException) => {
+    throw new RuntimeError('runtime/load', `${modelPath}: ${cause.code}`, { where: modelPath, cause });
+  });
+  // Not at the top: an idle agent must not hold ONNX Runtime's 52 MB.
+  const ort = await import('onnxruntime-node');
+  const start = performance.now();
+  const session = await ort.InferenceSession.create(modelPath, ortOptions(options)).catch((cause: unknown) => {
+    throw new RuntimeError('runtime/load', `${modelPath}: ${oneLine(cause)}`, { where: modelPath, cause });
+  });
+  return new LocalSession(session, ort.Tensor, modelPath, options.threads ?? 1, performance.now() - start);
+}
+
+export class LocalSession implements LoadedSession {
+  readonly inputs: readonly SessionInput[];
+  readonly outputs: readonly SessionInput[];
+  readonly modelPath: string;
+  readonly threads: number;
+  readonly coldStart: { readonly processMs: null; readonly loadMs: number };
+  private readonly session: InferenceSession;
+  private readonly Tensor: OrtTensorClass;
+  private readonly kept = new Map<string, OrtTensor>();
+  private ran = false;
+  private closed = false;
+
+  constructor(session: InferenceSession, Tensor: OrtTensorClass, modelPath: string, threads: number, loadMs: number) {
+    this.session = session;
+    this.Tensor = Tensor;
+    this.modelPath = modelPath;
+    this.threads = threads;
+    this.coldStart = { processMs: null, loadMs };
+    this.inputs = session.inputMetadata.map(inputOf);
+    this.outputs = session.outputMetadata.map(inputOf);
+  }
+
+  async run(feeds: Tensors, options: RunOptions = {}): Promise<Tensors> {
+    if (this.closed) throw new RuntimeError('runtime/closed', 'the session is closed');
+    options.signal?.throwIfAborted();
+    checkFeeds(this.inputs, feeds, this.kept);
+    const results = await this.runOrt(this.ortFeeds(feeds), fetchList(options, this.outputs));
+    this.ran = true;
+    options.signal?.throwIfAborted();
+    return this.takeOutputs(results, options);
+  }
+
+  private ortFeeds(feeds: Tensors): { [name: string]: OrtTensor } {
+    const all: { [name: string]: OrtTensor } = {};
+    for (const [name, tensor] of this.kept) all[name] = tensor;
+    for (const name of Object.keys(feeds)) all[name] = toOrt(this.Tensor, feeds[name] as TensorValue);
+    return all;
+  }
+
+  private async runOrt(
+    feeds: { [name: string]: OrtTensor },
+    fetches: readonly string[] | undefined,
+  ): Promise<InferenceSession.OnnxValueMapType> {
+    try {
+      return fetches ? await this.session.run(feeds, fetches) : await this.session.run(feeds);
+    } catch (cause) {
+      throw new RuntimeError('runtime/run', oneLine(cause), { where: this.modelPath, cause });
+    }
+  }
+
+  private takeOutputs(results: InferenceSession.OnnxValueMapType, { fetches, keep }: RunOptions): Tensors {
+    const outputs: { [name: string]: TensorValue } = {};
+    for (const name of fetches ?? Object.keys(results)) outputs[name] = fromOrt(results[name] as OrtTensor);
+    if (keep) for (const name of Object.keys(keep)) this.kept.set(keep[name] as string, results[name] as OrtTensor);
+    return outputs;
+  }
+
+  async forget(): Promise<void> {
+    this.kept.clear();
+  }
+
+  async measure(feeds: readonly Tensors[], options: MeasureOptions = {}): Promise<Measurement> {
+    if (feeds.length === 0) throw new RuntimeError('runtime/input', 'nothing to feed');
+    const { seconds = 3, warmupRuns = 3, maxRuns = Number.POSITIVE_INFINITY, signal } = options;
+    const latency = new LatencyRecorder();
+    const firstMs = this.ran ? null : await this.timeOnce(feeds[0] as Tensors);
+    for (let i = 0; i < warmupRuns && !signal?.aborted; i++) await this.run(feeds[i % feeds.length] as Tensors);
+    const start = performance.now();
+    let now = start;
+    for (let i = 0; i < maxRuns && now - start < seconds * 1000; i++) {
+      signal?.throwIfAborted();
+      await this.run(feeds[i % feeds.length] as Tensors);
+      const end = performance.now();
+      latency.record((end - now) * 1000);
+      now = end;
+    }
+    return { latency, firstMs, seconds: (now - start) / 1000 };
+  }
+
+  private async timeOnce(feeds: Tensors): Promise<number> {
+    const start = performance.now();
+    await this.run(feeds);
+    return performance.now() - start;
+  }
+
+  async memory(): Promise<Memory> {
+    return { ...(await processMemory()), weightsBytes: await weightsBytes(this.modelPath) };
+  }
+
+  /** Ends profiling (if it was on: see `profilePrefix`) and frees the model. */
+  async close(): Promise<void> {
+    if (this.closed) return;
+    this.closed = true;
+    this.kept.clear();
+    this.session.endProfiling();
+    await this.session.release();
+  }
+}
+
+function fetchList({ fetches, keep }: RunOptions, outputs: readonly SessionInput[]): readonly string[] | undefined {
+  if (!fetches && !keep) return undefined;
+  const names = new Set(fetches ?? outputs.map((output) => output.name));
+  if (keep) for (const name of Object.keys(keep)) names.add(name);
+  for (const name of names)
+    if (!outputs.some((output) => output.name === name))
+      throw new RuntimeError('runtime/input', `${JSON.stringify(name)} is not an output of the model`, { where: name });
+  return [...names];
+}
+
+function inputOf(meta: InferenceSession.ValueMetadata): SessionInput {
+  return meta.isTensor
+    ? { name: meta.name, dtype: meta.type, dims: meta.shape }
+    : { name: meta.name, dtype: 'not-a-tensor', dims: [] };
+}
+
+function ortOptions(options: SessionOptions): InferenceSession.SessionOptions {
+  return {
+    executionProviders: ['cpu'],
+    intraOpNumThreads: options.threads ?? 1,
+    interOpNumThreads: 1,
+    executionMode: 'sequential',
+    graphOptimizationLevel: options.optimization ?? 'all',
+    logSeverityLevel: 3,
+    extra: nested(options.config ?? {}),
+    ...(options.profilePrefix === undefined ? {} : { enableProfiling: true, profileFilePrefix: options.profilePrefix }),
+  };
+}
+
+/** `session.x` → `{ session: { x } }`: a flat key, or `mlas.*` under `session`, is ignored without a word. */
+function nested(config: { readonly [key: string]: string }): { [group: string]: { [key: string]: string } } {
+  const groups: { [group: string]: { [key: string]: string } } = {};
+  for (const [key, value] of Object.entries(config)) {
+    const dot = key.indexOf('.');
+    const group = key.slice(0, dot);
+    (groups[group] ??= {})[key.slice(dot + 1)] = value;
+  }
+  return groups;
+}
+
+/** ONNX Runtime's messages have several lines, the first of which names the node. */
+function oneLine(cause: unknown): string {
+  const text = cause instanceof Error ? cause.message : String(cause);
+  return text.replace(/\s+/g, ' ').trim().slice(0, 500);
+}

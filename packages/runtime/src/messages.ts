@@ -1,0 +1,48 @@
+import type { RuntimeErrorCode } from './errors.ts';
+import type { MeasureOptions, Memory, SessionInput, SessionOptions, Tensors } from './types.ts';
+
+/** What a parent asks of the process that holds its model; one at a time, except `stop`. */
+export type Request =
+  | { readonly kind: 'load'; readonly modelPath: string; readonly options: SessionOptions }
+  | {
+      readonly kind: 'run';
+      readonly feeds: Tensors;
+      readonly fetches: readonly string[] | undefined;
+      readonly keep: { readonly [output: string]: string } | undefined;
+    }
+  | { readonly kind: 'forget' }
+  | {
+      readonly kind: 'measure';
+      readonly feeds: readonly Tensors[];
+      readonly options: Omit<MeasureOptions, 'signal'>;
+    }
+  | { readonly kind: 'stop' }
+  | { readonly kind: 'memory' }
+  | { readonly kind: 'close' };
+
+export interface Answers {
+  readonly load: {
+    readonly inputs: readonly SessionInput[];
+    readonly outputs: readonly SessionInput[];
+    readonly loadMs: number;
+  };
+  readonly run: Tensors;
+  readonly forget: null;
+  readonly measure: { readonly latency: Uint8Array; readonly firstMs: number | null; readonly seconds: number };
+  readonly stop: null;
+  readonly memory: Memory;
+  readonly close: null;
+}
+
+export type Reply =
+  | { readonly kind: 'ready' }
+  | { readonly kind: 'done'; readonly value: Answers[keyof Answers] }
+  | {
+      readonly kind: 'failed';
+      readonly code: RuntimeErrorCode | undefined;
+      readonly message: string;
+      readonly where: string | undefined;
+    };
+
+/** What the child's guard writes to stderr before it ends the child. */
+export const MEMORY_MARK = 'flotilla-guard: memory';

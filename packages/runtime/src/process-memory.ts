@@ -1,0 +1,19 @@
+import { readFile } from 'node:fs/promises';
+
+/** Peak RSS and PSS of this process. PSS is Linux only. */
+export async function processMemory(): Promise<{ peakRssBytes: number; pssBytes: number | null }> {
+  const [status, rollup] = await Promise.all([readOr('/proc/self/status'), readOr('/proc/self/smaps_rollup')]);
+  return {
+    peakRssBytes: kilobytes(status, /^VmHWM:\s+(\d+) kB$/m) ?? process.resourceUsage().maxRSS * 1024,
+    pssBytes: kilobytes(rollup, /^Pss:\s+(\d+) kB$/m) ?? null,
+  };
+}
+
+function kilobytes(text: string, line: RegExp): number | undefined {
+  const found = line.exec(text)?.[1];
+  return found === undefined ? undefined : Number(found) * 1024;
+}
+
+async function readOr(path: string): Promise<string> {
+  return readFile(path, 'utf8').catch(() => '');
+}
