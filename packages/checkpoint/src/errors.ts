@@ -1,5 +1,27 @@
 /** Codes travel in reports and `--json`: never renamed. */
-export type CheckpointErrorCode = 'checkpoint/not-safetensors';
+export type CheckpointErrorCode =
+  /** doc: the file is not safetensors, or cut off: no length, no JSON header; download it again */
+  | 'checkpoint/not-safetensors'
+  /** doc: the header is said to be longer than 100 MB, or than the file; the file is damaged or hostile */
+  | 'checkpoint/header-length'
+  /** doc: an entry of the header lacks a dtype, shape or offsets, or they do not fit each other; the writer is at fault */
+  | 'checkpoint/tensor-info'
+  /** doc: tensors overlap, leave a gap, end past the file or leave bytes over; the file is damaged or hostile */
+  | 'checkpoint/offsets'
+  /** doc: an element type that the safetensors format does not have, or that cannot be read as numbers here */
+  | 'checkpoint/dtype'
+  /** doc: a name stands twice in the header, so that two readers may see different weights; write the file again */
+  | 'checkpoint/duplicate'
+  /** doc: there is no tensor or file of that name; the message says what there is */
+  | 'checkpoint/missing'
+  /** doc: adapter_config.json is not JSON, or a field has a value that PEFT never writes */
+  | 'checkpoint/adapter-config'
+  /** doc: the adapter uses a variant that cannot be merged yet, named in the message; train plain LoRA, or wait */
+  | 'checkpoint/adapter-kind'
+  /** doc: the adapter's tensors do not pair up, or their shapes do not fit its rank */
+  | 'checkpoint/adapter-tensors'
+  /** doc: the folder has no model.onnx or onnx/model.onnx; export the model to ONNX first */
+  | 'checkpoint/no-model';
 
 /** Weights that cannot be read. */
 export class CheckpointError extends Error {

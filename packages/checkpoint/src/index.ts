@@ -1,1 +1,5 @@
+export { type LoraAdapter, type LoraModule, openAdapter } from './adapter.ts';
+export type { AdapterConfig } from './adapter-config.ts';
 export { CheckpointError, type CheckpointErrorCode } from './errors.ts';
+export { type ModelFolder, openModelFolder } from './model-folder.ts';
+export { openSafetensors, type Safetensors, type SafetensorsInfo } from './safetensors.ts';
