@@ -5,19 +5,19 @@
  */
 export function findDuplicateKey(text: string): string | undefined {
   const open: (Set<string> | undefined)[] = []; // undefined for an array
-  const token = /"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]/g;
-  let last: string | undefined;
-  for (const [found] of text.matchAll(token)) {
-    if (found === '{') open.push(new Set());
-    else if (found === '[') open.push(undefined);
-    else if (found === '}' || found === ']') open.pop();
-    else if (found === ':' && last !== undefined) {
+  const token = /"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?|[{}[\]]/g;
+  for (let found = token.exec(text); found; found = token.exec(text)) {
+    const [all, quoted, colon] = found;
+    if (all === '{') open.push(new Set());
+    else if (all === '[') open.push(undefined);
+    else if (all === '}' || all === ']') open.pop();
+    else if (colon !== undefined && quoted !== undefined) {
+      // Two spellings of one name: "a" and "\u0061".
+      const key = quoted.includes('\\') ? (JSON.parse(`"${quoted}"`) as string) : quoted;
       const keys = open.at(-1);
-      const key = JSON.parse(last) as string; // two spellings of one name: "a" and "\u0061"
       if (keys?.has(key)) return key;
       keys?.add(key);
     }
-    last = found;
   }
   return undefined;
 }
