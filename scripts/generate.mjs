@@ -1,6 +1,6 @@
 // Compiles the .proto schemas into static modules: packages/*/proto/NAME.proto → packages/*/generated/NAME.{js,d.ts}.
 // Static code, made at build time: protobufjs must never build code from a schema at run time (CVE-2026-41242).
-import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';

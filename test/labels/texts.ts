@@ -38,7 +38,7 @@ const words = (
 const digits = (random: Random, count: number): string =>
   Array.from({ length: count }, () => wholeBetween(random, 0, 9)).join('');
 const letters = (random: Random, count: number): string =>
-  Array.from({ length: count }, () => pick(random, [...codeLetters])).join('');
+  Array.from({ length: count }, () => codeLetters.charAt(wholeBetween(random, 0, codeLetters.length - 1))).join('');
 const two = (n: number): string => String(n).padStart(2, '0');
 
 function serial(random: Random): string {
