@@ -1,2 +1,23 @@
+export { assemblePack, blobPath } from './assemble.ts';
+export { createPack } from './create.ts';
 export { PackError, type PackErrorCode } from './errors.ts';
-export type { PackConfig, PackFile, Role, Tolerance } from './types.ts';
+export { type GoldenCase, type GoldenTensor, type GoldenTensors, readGolden, writeGolden } from './golden.ts';
+export {
+  generateKey,
+  keyId,
+  type PrivateKey,
+  type PublicKey,
+  parsePrivateKey,
+  parsePublicKey,
+  publicKeyFromRaw,
+  readPrivateKey,
+  readPublicKey,
+  sign,
+  verify,
+  writeKeyPair,
+} from './keys.ts';
+export { type OpenOptions, openPack, type Pack } from './open.ts';
+export { signPack } from './sign-pack.ts';
+export type { Blob, PackConfig, PackContents, PackFile, Role, SourceFile, Tolerance } from './types.ts';
+export { unpackPack } from './unpack.ts';
+export { listPack, type PackListing, packBlobs, readBlob, type VerifyReport, verifyPack } from './verify.ts';

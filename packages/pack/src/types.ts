@@ -1,6 +1,6 @@
 /** What a file in a pack is for. Unknown roles are kept and never run. */
 export type Role =
-  | 'model' // portable quantized graph, ONNX
+  | 'model' // portable quantized graph, ONNX; exactly one
   | 'model-data' // its external data
   | 'golden' // golden vectors: `.safetensors`-like tensor container, see golden.ts
   | 'report' // accuracy and latency report, JSON
@@ -29,6 +29,7 @@ export interface PackConfig {
   readonly name: string;
   /** 'tensor': run(tensors); 'text': causal language model with KV cache. */
   readonly task: 'tensor' | 'text';
+  /** Sorted by path. */
   readonly files: readonly PackFile[];
   readonly weights: string; // 'int8', 'int4', …
   readonly parameters: number;
@@ -39,4 +40,20 @@ export interface PackConfig {
   readonly latencyBudgetUs: { readonly [board: string]: number };
   /** Free-form facts that readers show and never act on. */
   readonly annotations: { readonly [key: string]: string };
+}
+
+/** A file on its way into a pack: a path on disk, or its bytes. */
+export interface SourceFile {
+  readonly path: string;
+  readonly role: Role | (string & {});
+  readonly source: string | Uint8Array;
+}
+
+/** What `createPack` needs: the config without what it works out itself. */
+export type PackContents = Omit<PackConfig, 'format' | 'files'> & { readonly files: readonly SourceFile[] };
+
+/** One content-addressed file of a pack as it travels. */
+export interface Blob {
+  readonly digest: string;
+  readonly bytes: number;
 }

@@ -1,0 +1,88 @@
+import { randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
+import { type FileHandle, lstat, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { fromSystem, PackError } from './errors.ts';
+
+/**
+ * Lets `write` fill a new path beside `out`, then gives it its final name. Whatever goes wrong, `out` is either as it
+ * was or complete, and nothing else stays behind. What lies at `out` is replaced if it is a file or `replaceable`.
+ */
+export async function writeBeside<T>(
+  out: string,
+  replaceable: (dir: string) => Promise<boolean>,
+  write: (path: string) => Promise<T>,
+): Promise<T> {
+  const final = resolve(out);
+  const tag = randomBytes(4).toString('hex');
+  const beside = join(dirname(final), `.${basename(final)}.${tag}.part`);
+  try {
+    await mkdir(dirname(final), { recursive: true });
+    await mayReplace(final, replaceable);
+    const result = await write(beside);
+    await swap(beside, final, tag);
+    await syncFolder(dirname(final));
+    return result;
+  } catch (error) {
+    await rm(beside, { recursive: true, force: true });
+    throw fromSystem(error, out);
+  }
+}
+
+/** Copies chunks into a new file and forces them to the disk. */
+export async function writeFileFrom(path: string, content: AsyncIterable<Uint8Array>): Promise<void> {
+  // O_EXCL follows no link; mode 0644 whatever the umask, so that the same pack is the same everywhere.
+  const handle = await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o644);
+  try {
+    await handle.chmod(0o644);
+    for await (const chunk of content) await writeAll(handle, chunk);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+export async function syncFolder(path: string): Promise<void> {
+  if (process.platform === 'win32') return; // directories cannot be opened there
+  const handle = await open(path, constants.O_RDONLY);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const { bytesWritten } = await handle.write(bytes, done, bytes.length - done);
+    done += bytesWritten; // a nearly full disk takes a part first
+  }
+}
+
+async function mayReplace(path: string, replaceable: (dir: string) => Promise<boolean>): Promise<void> {
+  const found = await lstat(path).catch(() => undefined);
+  if (found === undefined || (found.isFile() && found.nlink === 1)) return;
+  if (found.isDirectory() && ((await readdir(path)).length === 0 || (await replaceable(path)))) return;
+  throw new PackError('pack/exists', `${path} is there already and will not be replaced`, {
+    where: path,
+    hint: 'choose another path, or remove it',
+  });
+}
+
+/** A directory cannot be renamed over one that holds files, so the old one steps aside first. */
+async function swap(beside: string, final: string, tag: string): Promise<void> {
+  const found = await lstat(final).catch(() => undefined);
+  if (found?.isDirectory() !== true) {
+    await rename(beside, final);
+    return;
+  }
+  const aside = join(dirname(final), `.${basename(final)}.${tag}.old`);
+  await rename(final, aside);
+  try {
+    await rename(beside, final);
+  } catch (error) {
+    await rename(aside, final);
+    throw error;
+  }
+  await rm(aside, { recursive: true, force: true });
+}
