@@ -9,7 +9,8 @@ const checks: readonly { readonly name: string; readonly command: readonly strin
   { name: 'lint (oxlint)', command: [node, bin('oxlint/bin/oxlint'), '--type-aware', '--deny-warnings'] },
   { name: 'types of the packages (tsc -b)', command: [node, bin('typescript/bin/tsc'), '-b'] },
   { name: 'types of the tests (tsc -p test)', command: [node, bin('typescript/bin/tsc'), '-p', 'test'] },
-  { name: 'dead code (knip)', command: [node, bin('knip/bin/knip.js'), '--no-progress'] },
+  { name: 'docs/errors.md is what the code says', command: [node, 'scripts/errors.mjs', '--check'] },
+  { name: 'dead code (knip)', command: [node, bin('knip/bin/knip.js'), '--no-progress', '--no-config-hints'] },
 ];
 
 /** Each check counts as one test. */
