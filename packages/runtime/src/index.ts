@@ -1,6 +1,14 @@
+export { type BareComparison, compareWithBare } from './bare.ts';
+export { bench, type BenchOptions, type BenchReport } from './bench.ts';
 export { RuntimeError, type RuntimeErrorCode } from './errors.ts';
+export { syntheticFeeds } from './feeds.ts';
 export { LatencyRecorder } from './latency.ts';
 export { type LocalSession, openSession } from './local-session.ts';
+export { readNpy, writeNpy } from './npy.ts';
+export { decodeNpz, encodeNpz, readNpz, writeNpz } from './npz.ts';
+export { type OperatorTime, profileOperators } from './profile.ts';
+export { TextModel, type GenerateOptions, type Generation } from './text-model.ts';
+export { loadTokenizer, type TextTokenizer, type TokenizerFiles } from './tokenizer.ts';
 export { type ChildSession, type SpawnOptions, spawnSession } from './spawn-session.ts';
 export type {
   Latency,

@@ -41,14 +41,15 @@ export class LocalSession implements LoadedSession {
   readonly modelPath: string;
   readonly threads: number;
   readonly coldStart: { readonly processMs: null; readonly loadMs: number };
-  private readonly session: InferenceSession;
+  /** ONNX Runtime's own session, to compare with. */
+  readonly bare: InferenceSession;
   private readonly Tensor: OrtTensorClass;
   private readonly kept = new Map<string, OrtTensor>();
   private ran = false;
   private closed = false;
 
   constructor(session: InferenceSession, Tensor: OrtTensorClass, modelPath: string, threads: number, loadMs: number) {
-    this.session = session;
+    this.bare = session;
     this.Tensor = Tensor;
     this.modelPath = modelPath;
     this.threads = threads;
@@ -79,7 +80,7 @@ export class LocalSession implements LoadedSession {
     fetches: readonly string[] | undefined,
   ): Promise<InferenceSession.OnnxValueMapType> {
     try {
-      return fetches ? await this.session.run(feeds, fetches) : await this.session.run(feeds);
+      return fetches ? await this.bare.run(feeds, fetches) : await this.bare.run(feeds);
     } catch (cause) {
       throw new RuntimeError('runtime/run', oneLine(cause), { where: this.modelPath, cause });
     }
@@ -129,8 +130,8 @@ export class LocalSession implements LoadedSession {
     if (this.closed) return;
     this.closed = true;
     this.kept.clear();
-    this.session.endProfiling();
-    await this.session.release();
+    this.bare.endProfiling();
+    await this.bare.release();
   }
 }
 

@@ -48,7 +48,7 @@ export function elements(dims: readonly number[]): number {
 export function checkFeeds(
   inputs: readonly SessionInput[],
   feeds: Tensors,
-  kept?: { has(name: string): boolean } | undefined,
+  kept?: { has(name: string): boolean },
 ): void {
   let fed = 0;
   for (const input of inputs) {
@@ -65,12 +65,15 @@ export function checkFeeds(
 
 function checkTensor(input: SessionInput, { dtype, dims, data }: TensorValue): void {
   if (dtype !== input.dtype) throw badInput(input.name, `is ${dtype}, the model takes ${describe(input)}`);
-  if (!dims.every((dim) => Number.isSafeInteger(dim) && dim >= 0)) throw badInput(input.name, `has shape [${dims}]`);
-  if (elements(dims) !== data.length) throw badInput(input.name, `has ${data.length} elements for shape [${dims}]`);
+  if (!dims.every((dim) => Number.isSafeInteger(dim) && dim >= 0))
+    throw badInput(input.name, `has shape [${dims.join(', ')}]`);
+  if (elements(dims) !== data.length)
+    throw badInput(input.name, `has ${data.length} elements for shape [${dims.join(', ')}]`);
   const fits =
     dims.length === input.dims.length && input.dims.every((dim, axis) => typeof dim === 'string' || dim === dims[axis]);
   // ONNX Runtime reports an unknown rank as rank 0.
-  if (!fits && input.dims.length > 0) throw badInput(input.name, `is [${dims}], the model takes ${describe(input)}`);
+  if (!fits && input.dims.length > 0)
+    throw badInput(input.name, `is [${dims.join(', ')}], the model takes ${describe(input)}`);
 }
 
 function describe(input: SessionInput): string {

@@ -1,0 +1,88 @@
+import { Tokenizer } from '@huggingface/tokenizers';
+import { RuntimeError } from './errors.ts';
+
+/** Text to token ids and back, with the special tokens that the model's files state. */
+export interface TextTokenizer {
+  /** The beginning-of-text token first, where tokenizer_config.json (or the post-processor) says so. */
+  encode(text: string): number[];
+  /** Special tokens left out. */
+  decode(ids: readonly number[]): string;
+  readonly bosId: number | undefined;
+  /** Each of these ends a text. */
+  readonly eosIds: ReadonlySet<number>;
+  /** `max_position_embeddings` or `model_max_length`, undefined where neither is stated. */
+  readonly maxTokens: number | undefined;
+}
+
+/** A folder's or a pack's files, by their names (folders in the name do not matter). */
+export type TokenizerFiles = ReadonlyMap<string, Uint8Array>;
+
+/**
+ * @param files tokenizer.json; also tokenizer_config.json, config.json and generation_config.json where there are any
+ * @throws {RuntimeError} `runtime/tokenizer`
+ */
+export function loadTokenizer(files: TokenizerFiles): TextTokenizer {
+  const model = readJson(files, 'tokenizer.json');
+  if (!model) throw new RuntimeError('runtime/tokenizer', 'tokenizer.json is missing');
+  const config = readJson(files, 'tokenizer_config.json') ?? {};
+  const modelConfig = readJson(files, 'config.json') ?? {};
+  const generation = readJson(files, 'generation_config.json') ?? {};
+  const tokenizer = construct(model, config);
+  const idOf = (token: unknown) => {
+    const text = typeof token === 'object' && token !== null && 'content' in token ? token.content : token;
+    return typeof text === 'string' ? tokenizer.token_to_id(text) : undefined;
+  };
+  const bosId = idOf(config['bos_token']) ?? firstId(generation['bos_token_id'] ?? modelConfig['bos_token_id']);
+  const addBos = config['add_bos_token'] === true && bosId !== undefined;
+  const eos = allIds(generation['eos_token_id'] ?? modelConfig['eos_token_id']);
+  const eosId = idOf(config['eos_token']);
+  return {
+    bosId,
+    eosIds: new Set(eosId === undefined ? eos : [...eos, eosId]),
+    maxTokens: smallest(modelConfig['max_position_embeddings'], config['model_max_length']),
+    encode(text) {
+      const { ids } = tokenizer.encode(text);
+      return addBos && ids[0] !== bosId ? [bosId, ...ids] : ids;
+    },
+    decode(ids) {
+      if (ids.length === 0) return ''; // the library refuses an empty list
+      return tokenizer.decode([...ids], { skip_special_tokens: true, clean_up_tokenization_spaces: false });
+    },
+  };
+}
+
+function construct(model: object, config: object): Tokenizer {
+  try {
+    return new Tokenizer(model, config);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message.split('\n', 1)[0] : String(cause);
+    throw new RuntimeError('runtime/tokenizer', `tokenizer.json: ${reason}`, { where: 'tokenizer.json', cause });
+  }
+}
+
+function readJson(files: TokenizerFiles, name: string): { readonly [key: string]: unknown } | undefined {
+  const bytes = [...files].find(([path]) => path === name || path.endsWith(`/${name}`))?.[1];
+  if (!bytes) return undefined;
+  try {
+    const value: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return { ...value };
+  } catch (cause) {
+    throw new RuntimeError('runtime/tokenizer', `${name} is not JSON`, { where: name, cause });
+  }
+  throw new RuntimeError('runtime/tokenizer', `${name} is not a JSON object`, { where: name });
+}
+
+function allIds(value: unknown): number[] {
+  const list: readonly unknown[] = Array.isArray(value) ? value : [value];
+  return list.filter((id): id is number => Number.isSafeInteger(id));
+}
+
+function firstId(value: unknown): number | undefined {
+  return allIds(value)[0];
+}
+
+function smallest(...values: readonly unknown[]): number | undefined {
+  // Tokenizers without a limit state 1e30.
+  const counts = values.filter((value): value is number => Number.isSafeInteger(value) && Number(value) > 0);
+  return counts.length > 0 ? Math.min(...counts) : undefined;
+}
