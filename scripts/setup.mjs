@@ -36,15 +36,16 @@ try {
 function setUp() {
   mkdirSync(cache, { recursive: true });
   const release = lock(join(cache, 'setup.lock'));
+  const stamp = join(cache, `stamp.${process.pid}`);
   try {
     // Made before the work: what is edited meanwhile is newer than the stamp.
-    const stamp = join(cache, `stamp.${process.pid}`);
     writeFileSync(stamp, '');
     install();
     step('generated code', [process.execPath, join(root, 'scripts/generate.mjs')]);
     step('build', [process.execPath, join(modules, 'typescript/bin/tsc'), '-b']);
     renameSync(stamp, join(modules, '.flotilla-stamp'));
   } finally {
+    rmSync(stamp, { force: true });
     release();
   }
 }
