@@ -11,7 +11,17 @@ export type CompilerErrorCode =
   /** doc: the model's opset cannot be raised to what the recipe needs; export it anew at opset 13 or later */
   | 'compiler/opset'
   /** doc: the graph holds something that the pass cannot take; the message names the node */
-  | 'compiler/graph';
+  | 'compiler/graph'
+  /** doc: data that is not there, not in a form that is read, or does not fit the model's inputs; the sample is named */
+  | 'compiler/data'
+  /** doc: an unknown metric, one that does not fit the data, or a metric module that failed */
+  | 'compiler/metric'
+  /** doc: a module of an adapter finds no layer in the graph, or more than one; the message names the candidates */
+  | 'compiler/lora-home'
+  /** doc: a module of an adapter has another shape than the layer of its name; the adapter is for another base model */
+  | 'compiler/lora-shape'
+  /** doc: a format, method or option that comes in a later release; the message names it */
+  | 'compiler/not-yet';
 
 /** A model, recipe or data set that cannot be compiled. */
 export class CompilerError extends Error {

@@ -30,7 +30,8 @@ export function makeTensor(dtype: NumericDtype, dims: readonly number[], bytes?:
   const Type = ARRAYS[dtype];
   const length = elements(dims);
   if (!bytes) return { dtype, dims, data: new Type(length) } as TensorValue;
-  return { dtype, dims, data: new Type(bytes.slice().buffer, 0, length) } as TensorValue;
+  // A copy by constructor: `slice` of a Buffer copies nothing, and its buffer is a pool that others write to.
+  return { dtype, dims, data: new Type(new Uint8Array(bytes).buffer, 0, length) } as TensorValue;
 }
 
 export function bytesPerElement(dtype: NumericDtype): number {

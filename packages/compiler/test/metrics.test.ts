@@ -1,0 +1,150 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { loadTokenizer, spawnSession, TextModel, type TensorValue } from '@flotilla/runtime';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { chooseMetric } from '../src/metrics/choose.ts';
+import { cosine } from '../src/metrics/cosine.ts';
+import { ctcText, decodeCtc } from '../src/metrics/ctc-text.ts';
+import { exactMatch } from '../src/metrics/exact-match.ts';
+import { keptShare } from '../src/metrics/metric.ts';
+import { perplexity } from '../src/metrics/perplexity.ts';
+import { top1 } from '../src/metrics/top1.ts';
+import { textData } from '../src/data/text-data.ts';
+
+const folder = 'test/fixtures/models/wordnet-llama-4m';
+let dir = '';
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'metrics-'));
+});
+afterAll(() => rm(dir, { recursive: true }));
+
+test('top1 counts rows whose strongest class is the label', () => {
+  const score = top1.start();
+  const y = floats([2, 3], [0, 5, 1, 9, 2, 3]);
+  score.add({ y }, { name: 'a', inputs: {}, label: [1, 2] }, {});
+  expect(score.value()).toBe(0.5);
+  const label: TensorValue = { dtype: 'int64', dims: [1], data: BigInt64Array.of(0n) };
+  score.add({ y: floats([1, 3], [1, 0, 0]) }, { name: 'b', inputs: {}, label }, {});
+  expect(score.value()).toBeCloseTo(2 / 3);
+  expect(() => score.add({ y }, { name: 'c', inputs: {}, label: 1 }, {})).toThrow('c: 1 labels for 2 rows of classes');
+  expect(() => score.add({ y }, { name: 'd', inputs: {}, label: 'x' }, {})).toThrow('d has no label');
+});
+
+test('ctc-text: repeats and blanks go, a repeat after a blank stays, the class past the keys is a space', () => {
+  const keys = ['a', 'b'];
+  const path = [1, 1, 0, 1, 3, 2];
+  const scores = Float32Array.from(path.flatMap((best) => [0, 1, 2, 3].map((c) => (c === best ? 1 : 0))));
+  expect(decodeCtc(scores, 4, keys)).toBe('aa b');
+  expect(() => decodeCtc(scores, 6, keys)).toThrow('2 keys do not name 6 classes');
+  const score = ctcText(keys).start();
+  const y = floats([1, 6, 4], [...scores]);
+  score.add({ y }, { name: 'a', inputs: {}, label: 'aa b' }, {});
+  const label: TensorValue = { dtype: 'uint8', dims: [2], data: new TextEncoder().encode('ab') };
+  score.add({ y }, { name: 'b', inputs: {}, label }, {});
+  expect(score.value()).toBe(0.5);
+});
+
+test('cosine is 1 for equal directions, 0 for orthogonal ones, and takes zeros', () => {
+  const score = cosine.start();
+  score.add({ y: floats([2], [2, 0]) }, { name: 'a', inputs: {} }, { y: floats([2], [1, 0]) });
+  expect(score.value()).toBe(1);
+  score.add({ y: floats([2], [0, 1]) }, { name: 'b', inputs: {} }, { y: floats([2], [1, 0]) });
+  expect(score.value()).toBe(0.5);
+  score.add({ y: floats([1], [0]) }, { name: 'c', inputs: {} }, { y: floats([1], [0]) });
+  expect(score.value()).toBeCloseTo(2 / 3);
+});
+
+test('kept is the share that is left, whichever way is better', () => {
+  expect(keptShare({ higherIsBetter: true }, 0.9, 1)).toBe(0.9);
+  expect(keptShare({ higherIsBetter: false }, 25, 24)).toBe(0.96);
+  expect(keptShare({ higherIsBetter: true }, 0, 0)).toBe(1);
+});
+
+describe('language models', () => {
+  let model: TextModel;
+  let close = async (): Promise<void> => {};
+  beforeAll(async () => {
+    const names = ['tokenizer.json', 'tokenizer_config.json', 'config.json', 'generation_config.json'];
+    const files = await Promise.all(names.map(async (name) => [name, await readFile(join(folder, name))] as const));
+    const session = await spawnSession(join(folder, 'model.onnx'), { threads: 2 });
+    close = () => session.close();
+    model = new TextModel(session, loadTokenizer(new Map(files)));
+  });
+  afterAll(() => close());
+
+  test('perplexity of the whole validation text is the 24.65 that PyTorch gives', async () => {
+    const data = await textData(join(folder, 'valid.txt'), undefined);
+    if (data.kind !== 'text') throw new Error('not text');
+    const { value, samples } = await perplexity.judge(model, data.texts(), {});
+    expect(samples).toBe(19_072);
+    expect(value).toBeCloseTo(24.65, 2);
+  });
+
+  test('exact-match compares trimmed greedy answers', async () => {
+    const references = JSON.parse(await readFile(join(folder, 'reference.json'), 'utf8')) as {
+      prompt: string;
+      greedy: string;
+    }[];
+    const [first, second] = references;
+    const lines = [
+      { prompt: first?.prompt, completion: ` ${first?.greedy}` },
+      { prompt: second?.prompt, completion: 'something else' },
+    ];
+    const path = join(dir, 'two.jsonl');
+    await writeFile(path, `${lines.map((line) => JSON.stringify(line)).join('\n')}\n`);
+    const data = await textData(path, undefined);
+    if (data.kind !== 'text') throw new Error('not text');
+    // The reference answers are cut at 40 tokens, not ended; so only an answer that ends by itself can be equal.
+    const { value, samples } = await exactMatch.judge(model, data.texts(), {});
+    expect([value, samples]).toEqual([0, 2]);
+  });
+});
+
+describe('choosing', () => {
+  const tensors = (label: unknown) =>
+    ({
+      kind: 'tensor',
+      path: 'x',
+      length: 1,
+      async *samples() {
+        yield { name: 'x', inputs: {}, label };
+      },
+    }) as const;
+  test('by the data, where no metric is named', async () => {
+    expect((await chooseMetric(undefined, tensors(undefined), undefined)).name).toBe('cosine');
+    expect((await chooseMetric(undefined, tensors(3), undefined)).name).toBe('top1');
+    expect((await chooseMetric(undefined, tensors('ab'), ['a'])).name).toBe('ctc-text');
+    expect((await chooseMetric(undefined, await textData(join(folder, 'valid.txt'), 3), undefined)).name).toBe(
+      'perplexity',
+    );
+  });
+  test('a mistyped name gets the near one; a metric of the other kind is refused', async () => {
+    await expect(chooseMetric('top-1', tensors(1), undefined)).rejects.toThrow('did you mean "top1"');
+    await expect(chooseMetric('perplexity', tensors(1), undefined)).rejects.toThrow('judges text data');
+    await expect(chooseMetric('ctc-text', tensors(1), undefined)).rejects.toMatchObject({ hint: /keys file/ });
+  });
+  test('a module is averaged; one that throws or gives no number is named', async () => {
+    const path = join(dir, 'metric.mjs');
+    await writeFile(
+      path,
+      'export default ({ y }) => { if (y.data[0] < 0) throw new Error("below"); return y.data[0] };',
+    );
+    const metric = await chooseMetric(path, tensors(1), undefined);
+    if (metric.kind !== 'tensor') throw new Error('not tensors');
+    const score = metric.start();
+    score.add({ y: floats([1], [1]) }, { name: 'a', inputs: {} }, {});
+    score.add({ y: floats([1], [2]) }, { name: 'b', inputs: {} }, {});
+    expect(score.value()).toBe(1.5);
+    expect(() => score.add({ y: floats([1], [-1]) }, { name: 'c', inputs: {} }, {})).toThrow('threw on c: below');
+    expect(() => score.add({ y: floats([1], [NaN]) }, { name: 'd', inputs: {} }, {})).toThrow('gave NaN for d');
+    await writeFile(join(dir, 'broken.mjs'), 'export default 7');
+    await expect(chooseMetric(join(dir, 'broken.mjs'), tensors(1), undefined)).rejects.toMatchObject({
+      code: 'compiler/metric',
+    });
+  });
+});
+
+function floats(dims: number[], values: number[]): TensorValue & { dtype: 'float32' } {
+  return { dtype: 'float32', dims, data: Float32Array.from(values) };
+}
