@@ -71,9 +71,9 @@ export class Child {
     if (this.alive && this.process.connected) this.process.send(request, () => {});
   }
 
-  /** Ends the process at once; whoever waits is told `why`. */
+  /** Ends the process at once; whoever waits is told `why`, when it is gone. */
   kill(why: Error): void {
-    this.die(why);
+    this.fate ??= why;
     this.process.kill('SIGKILL');
   }
 

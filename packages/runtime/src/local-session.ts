@@ -102,7 +102,10 @@ export class LocalSession implements LoadedSession {
     const { seconds = 3, warmupRuns = 3, maxRuns = Number.POSITIVE_INFINITY, signal } = options;
     const latency = new LatencyRecorder();
     const firstMs = this.ran ? null : await this.timeOnce(feeds[0] as Tensors);
-    for (let i = 0; i < warmupRuns && !signal?.aborted; i++) await this.run(feeds[i % feeds.length] as Tensors);
+    for (let i = 0; i < warmupRuns; i++) {
+      signal?.throwIfAborted();
+      await this.run(feeds[i % feeds.length] as Tensors);
+    }
     const start = performance.now();
     let now = start;
     for (let i = 0; i < maxRuns && now - start < seconds * 1000; i++) {

@@ -23,7 +23,7 @@ async function referenceTensors() {
     file.subarray(8, 8 + length).toString(),
   );
   const read = (name: string) => {
-    const [from = 0, to = 0] = header[name]?.data_offsets ?? [];
+    const [from, to] = header[name]?.data_offsets ?? [0, 0];
     return new Uint8Array(file.subarray(8 + length + from, 8 + length + to)).buffer;
   };
   return (i: number) => ({
@@ -79,7 +79,7 @@ describe.each([
   });
 
   test('streams the text as it comes and stops when told to', async () => {
-    const [{ prompt }] = (await references()) as [{ prompt: string }];
+    const [{ prompt }] = (await references()) as [{ prompt: string; greedy: string }];
     const pieces: string[] = [];
     const made = await text.generate(prompt, { maxTokens: 20, onToken: (piece) => pieces.push(piece) });
     expect(pieces.join('')).toBe(made.text);
