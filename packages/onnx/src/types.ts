@@ -25,7 +25,9 @@ export type DataType =
   | 'float8e5m2'
   | 'float8e5m2fnuz'
   | 'float8e8m0'
-  | 'float4e2m1';
+  | 'float4e2m1'
+  | 'float6e2m3'
+  | 'float6e3m2';
 
 /** A constant. Nothing is read from disk before `bytes()`; nothing is kept after it. */
 export interface Tensor {
@@ -77,7 +79,8 @@ export type NewAttribute =
   | { readonly tensor: NewTensor }
   | { readonly floats: readonly number[] }
   | { readonly ints: readonly (number | bigint)[] }
-  | { readonly strings: readonly string[] };
+  | { readonly strings: readonly string[] }
+  | { readonly graph: NewGraph };
 
 export interface NewTensor {
   readonly dtype: DataType;
@@ -94,6 +97,15 @@ export interface NewNode {
   readonly name?: string | undefined;
   readonly domain?: string | undefined;
   readonly attributes?: { readonly [name: string]: NewAttribute } | undefined;
+}
+
+/** A graph to be built: a model's, or a body of If, Loop or Scan. */
+export interface NewGraph {
+  readonly name?: string | undefined;
+  readonly inputs: readonly ValueInfo[];
+  readonly outputs: readonly ValueInfo[];
+  readonly nodes: readonly NewNode[];
+  readonly initializers?: { readonly [name: string]: NewTensor } | undefined;
 }
 
 export interface Node {
@@ -166,6 +178,8 @@ export interface Model {
   readonly opset: ReadonlyMap<string, number>;
   readonly producer: string;
   readonly metadata: ReadonlyMap<string, string>;
+  /** What was read past: foreign keys in external data. */
+  readonly warnings: readonly string[];
   setOpset(domain: string, version: number): void;
   setIrVersion(version: number): void;
   setMetadata(key: string, value: string): void;
