@@ -12,7 +12,16 @@ export function canonicalJson(value: unknown): Uint8Array {
  */
 export function parseCanonicalJson(bytes: Uint8Array): unknown {
   const value = parseJson(bytes);
-  return value !== undefined && equalBytes(canonicalJson(value), bytes) ? value : undefined;
+  return value !== undefined && !isDeep(value, maxDepth) && equalBytes(canonicalJson(value), bytes) ? value : undefined;
+}
+
+/** Nothing of ours is nested deeper than five; a hostile value must not use up the stack. */
+const maxDepth = 16;
+
+function isDeep(value: unknown, left: number): boolean {
+  return (
+    typeof value === 'object' && value !== null && (left === 0 || Object.values(value).some((v) => isDeep(v, left - 1)))
+  );
 }
 
 /** The value, in whatever spelling; undefined if `bytes` are not JSON in UTF-8. */

@@ -67,7 +67,7 @@ export async function readSmall(container: Container, name: string, maxBytes: nu
 export async function* chunks(
   container: Container,
   name: string,
-  signal?: AbortSignal | undefined,
+  signal?: AbortSignal,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const region = await container.region(name);
   try {

@@ -45,7 +45,15 @@ export async function createPack(
     throw new PackError('pack/too-large', `the pack config has ${packConfig.length} bytes, over ${maxConfigBytes}`);
   const signature = options?.key === undefined ? undefined : signConfig(packConfig, options.key);
   const read = (path: string): AsyncIterable<Uint8Array> => readSource(sources.get(path) ?? new Uint8Array(), signal);
-  return writeLayout(out, deriveMetadata(config, signature), fileSources(config, read));
+  try {
+    return await writeLayout(out, deriveMetadata(config, signature), fileSources(config, read));
+  } catch (error) {
+    // Each source is read twice, to be hashed and to be written; here the two readings differed.
+    const differed = error instanceof PackError && error.code.endsWith('-mismatch');
+    throw differed
+      ? new PackError('pack/changed', `${error.where} changed while it was read`, { cause: error })
+      : error;
+  }
 }
 
 async function describe({ source }: SourceFile, signal: AbortSignal | undefined): Promise<Blob> {

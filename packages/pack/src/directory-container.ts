@@ -3,7 +3,7 @@ import { lstat, open, readdir, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Container, Region } from './container.ts';
 import { fromSystem, PackError } from './errors.ts';
-import { indexName, layoutName } from './layout.ts';
+import { indexName, layoutName, maxEntries } from './layout.ts';
 
 /**
  * An image layout as a directory. The path itself may be a link (a slot pointer); below it only real directories and
@@ -12,35 +12,26 @@ import { indexName, layoutName } from './layout.ts';
 export async function openDirectory(path: string): Promise<Container> {
   const root = await realpath(path);
   const entries = new Map<string, number>();
-  for (const name of await readdir(root)) {
-    if (name === layoutName || name === indexName) entries.set(name, await regularFile(root, name));
-    else if (name !== 'blobs')
-      throw new PackError(
-        looksLikeLayout(entries) ? 'pack/extra-data' : 'pack/not-a-pack',
-        `${path}: "${name}" belongs to no pack`,
-        {
-          where: name,
-        },
-      );
-  }
-  if (!entries.has(layoutName))
+  const names = await readdir(root);
+  if (!names.includes(layoutName))
     throw new PackError('pack/not-a-pack', `${path} is no pack: it has no oci-layout file`, { where: path });
+  for (const name of names) {
+    if (name === layoutName || name === indexName) entries.set(name, await regularFile(root, name));
+    else if (name !== 'blobs') throw new PackError('pack/extra-data', `"${name}" belongs to no pack`, { where: name });
+  }
   await folder(root, 'blobs');
   for (const name of await readdir(join(root, 'blobs')))
     if (name !== 'sha256')
       throw new PackError('pack/digest-invalid', `blobs/${name}: only sha256 is used`, { where: name });
   await folder(root, 'blobs/sha256');
-  for (const name of await readdir(join(root, 'blobs/sha256')))
-    entries.set(`blobs/sha256/${name}`, await regularFile(root, `blobs/sha256/${name}`));
+  const blobs = await readdir(join(root, 'blobs/sha256'));
+  if (blobs.length > maxEntries) throw new PackError('pack/too-large', `${blobs.length} blobs, over ${maxEntries}`);
+  for (const name of blobs) entries.set(`blobs/sha256/${name}`, await regularFile(root, `blobs/sha256/${name}`));
   return {
     entries,
     region: (name) => openRegion(root, name, entries.get(name)),
     close: async () => {},
   };
-}
-
-function looksLikeLayout(entries: ReadonlyMap<string, number>): boolean {
-  return entries.has(layoutName) || entries.has(indexName);
 }
 
 async function openRegion(root: string, name: string, expectedBytes: number | undefined): Promise<Region> {

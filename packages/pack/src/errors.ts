@@ -75,9 +75,9 @@ export class PackError extends Error {
   }
 }
 
-/** What the system said, as a PackError; errors that are already typed, and aborts, pass through. */
+/** What the system said, as a PackError; everything else (typed errors, aborts, faults of ours) passes through. */
 export function fromSystem(error: unknown, path: string): unknown {
-  if (error instanceof PackError || !(error instanceof Error) || !('code' in error)) return error;
+  if (!(error instanceof Error) || !('code' in error) || !/^E[A-Z0-9]+$/.test(String(error.code))) return error;
   const options = { where: path, cause: error };
   switch (error.code) {
     case 'ENOENT':
@@ -92,8 +92,6 @@ export function fromSystem(error: unknown, path: string): unknown {
     case 'ELOOP':
     case 'ENXIO':
       return new PackError('pack/unsafe-entry', `${path} is a link or not a regular file`, options);
-    case 'ABORT_ERR':
-      return error;
     default:
       return new PackError('pack/io', `${path}: ${String(error.code)}`, options);
   }

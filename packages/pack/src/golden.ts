@@ -127,12 +127,13 @@ function split(bytes: Uint8Array): { readonly header: { readonly [key: string]: 
   const length = buffer.length < 8 ? 0n : buffer.readBigUInt64LE();
   if (length < 2n || length > BigInt(buffer.length - 8) || length % 8n !== 0n) throw bad(`a header of ${length} bytes`);
   const end = 8 + Number(length);
-  const text = buffer.toString('utf8', 8, end).trimEnd();
+  let text: string;
   let header: unknown;
   try {
+    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes.subarray(8, end)).replace(/ *$/, '');
     header = JSON.parse(text);
   } catch (cause) {
-    throw new PackError('pack/golden', 'golden vectors: the header is not JSON', { cause });
+    throw new PackError('pack/golden', 'golden vectors: the header is not JSON in UTF-8', { cause });
   }
   // `JSON.parse` keeps the last of two members of one name; spelling the value again shows what it dropped.
   if (!isRecord(header) || JSON.stringify(header) !== text)

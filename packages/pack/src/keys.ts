@@ -59,7 +59,7 @@ export function publicKeyFromRaw(raw: Uint8Array, where = 'public key'): PublicK
   point.writeUInt8(point.readUInt8(31) & 0x7f, 31);
   const y = point.toString('hex');
   if (smallOrder.has(y)) throw invalid(where, 'a weak key (small order)');
-  if (BigInt(`0x${Buffer.from(point).reverse().toString('hex')}`) >= 2n ** 255n - 19n)
+  if (BigInt(`0x${Buffer.from(point.toReversed()).toString('hex')}`) >= 2n ** 255n - 19n)
     throw invalid(where, 'not canonical');
   const der = Buffer.concat([spkiPrefix, raw]);
   const key = createPublicKey({ key: der, format: 'der', type: 'spki' });

@@ -7,6 +7,8 @@ import type { Blob } from './types.ts';
 /** @see OCI image-spec, image-layout.md */
 export const layoutName = 'oci-layout';
 export const indexName = 'index.json';
+/** More blobs than the largest pack can have. */
+export const maxEntries = 2048;
 export const layoutBytes = canonicalJson({ imageLayoutVersion: '1.0.0' });
 
 export function indexBytes(manifest: Blob): Uint8Array {

@@ -2,11 +2,9 @@ import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import type { Container } from './container.ts';
 import { PackError } from './errors.ts';
-import { indexName, layoutName } from './layout.ts';
+import { indexName, layoutName, maxEntries } from './layout.ts';
 import { blockBytes, decodeTarHeader, type TarEntry } from './tar-header.ts';
 
-/** More entries than the largest pack has files. */
-const maxEntries = 2048;
 /** Tars are padded to whole records by some writers. */
 const recordBytes = 20 * blockBytes;
 
@@ -48,7 +46,7 @@ async function list(handle: FileHandle, path: string): Promise<Regions> {
       await end(handle, at, size);
       return regions;
     }
-    const entry = header0(header, at, path);
+    const entry = readHeader(header, at, path);
     const name = safeName(entry, at);
     if (seen.has(name)) throw unsafe(at, `${JSON.stringify(name)} occurs twice`);
     if (seen.add(name).size > maxEntries)
@@ -63,7 +61,7 @@ async function list(handle: FileHandle, path: string): Promise<Regions> {
 }
 
 /** The first block tells a tar from any other file. */
-function header0(header: Uint8Array, at: number, path: string): TarEntry {
+function readHeader(header: Uint8Array, at: number, path: string): TarEntry {
   try {
     return decodeTarHeader(header, at);
   } catch (error) {

@@ -6,7 +6,8 @@ import { fromSystem, PackError } from './errors.ts';
 
 /**
  * Lets `write` fill a new path beside `out`, then gives it its final name. Whatever goes wrong, `out` is either as it
- * was or complete, and nothing else stays behind. What lies at `out` is replaced if it is a file or `replaceable`.
+ * was or complete, and nothing else stays behind; what a killed process left, the next one to write here removes.
+ * What lies at `out` is replaced if it is a file or `replaceable`.
  */
 export async function writeBeside<T>(
   out: string,
@@ -14,11 +15,12 @@ export async function writeBeside<T>(
   write: (path: string) => Promise<T>,
 ): Promise<T> {
   const final = resolve(out);
-  const tag = randomBytes(4).toString('hex');
+  const tag = `${process.pid}-${randomBytes(4).toString('hex')}`;
   const beside = join(dirname(final), `.${basename(final)}.${tag}.part`);
   try {
     await mkdir(dirname(final), { recursive: true });
     await mayReplace(final, replaceable);
+    await removeAbandoned(final);
     const result = await write(beside);
     await swap(beside, final, tag);
     await syncFolder(dirname(final));
@@ -69,7 +71,26 @@ async function mayReplace(path: string, replaceable: (dir: string) => Promise<bo
   });
 }
 
-/** A directory cannot be renamed over one that holds files, so the old one steps aside first. */
+/** Parts of writers that are no longer alive. */
+async function removeAbandoned(final: string): Promise<void> {
+  for (const name of await readdir(dirname(final))) {
+    const rest = name.startsWith(`.${basename(final)}.`) ? name.slice(basename(final).length + 2) : '';
+    const writer = /^(\d+)-[0-9a-f]{8}\.part$/.exec(rest)?.[1];
+    if (writer !== undefined && !isAlive(Number(writer)))
+      await rm(join(dirname(final), name), { recursive: true, force: true });
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return !(error instanceof Error && 'code' in error && error.code === 'ESRCH');
+  }
+}
+
+/** A directory cannot be renamed over one that holds files, so the old one steps aside first: killed
+ * between the two, the old one is whole beside `final`, as `.NAME.….old`. */
 async function swap(beside: string, final: string, tag: string): Promise<void> {
   const found = await lstat(final).catch(() => undefined);
   if (found?.isDirectory() !== true) {

@@ -1,4 +1,4 @@
-import { lstat, mkdir } from 'node:fs/promises';
+import { chmod, lstat, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { blobName, checked, digestOf } from './digest.ts';
 import { indexBytes, indexName, layoutBytes, layoutName } from './layout.ts';
@@ -54,9 +54,12 @@ export function fileSources(
 }
 
 async function writeDirectory(path: string, blobs: readonly Named[]): Promise<void> {
-  await mkdir(join(path, 'blobs/sha256'), { recursive: true, mode: 0o755 });
+  await mkdir(join(path, 'blobs/sha256'), { recursive: true });
   for (const blob of blobs) await writeFileFrom(join(path, blob.name), checked(blob.read(), blob, blob.where));
-  for (const folder of ['blobs/sha256', 'blobs', '.']) await syncFolder(join(path, folder));
+  for (const folder of ['blobs/sha256', 'blobs', '.']) {
+    await chmod(join(path, folder), 0o755); // whatever the umask
+    await syncFolder(join(path, folder));
+  }
 }
 
 async function writeTar(path: string, blobs: readonly Named[]): Promise<void> {
