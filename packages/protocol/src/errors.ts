@@ -1,16 +1,16 @@
 /** Codes travel in reports and `--json`: never renamed. */
 export type ProtocolErrorCode =
-  /** doc: Bytes that are no message of this protocol. Count and ignore the message; a peer that keeps sending them is faulty. */
+  /** Bytes that are no message of this protocol. Count and ignore the message; a peer that keeps sending them is faulty. */
   | 'protocol/decode'
-  /** doc: A field outside its documented range (negative, not finite, beyond 2^53 − 1, a text too long, an unknown enum value). Ignore the message. */
+  /** A field outside its documented range (negative, not finite, beyond 2^53 − 1, a text too long, an unknown enum value). Ignore the message. */
   | 'protocol/value'
-  /** doc: A payload above its message's limit. Ignore the message. */
+  /** A payload above its message's limit. Ignore the message. */
   | 'protocol/too-large'
-  /** doc: A topic that is not of this protocol, or a name outside [a-z0-9][a-z0-9._-]{0,63}. Rename the device, fleet or model. */
+  /** A topic that is not of this protocol, or a name outside [a-z0-9][a-z0-9._-]{0,63}. Rename the device, fleet or model. */
   | 'protocol/topic'
-  /** doc: A peer that speaks another protocol version. Update the older of the two. */
+  /** A peer that speaks another protocol version. Update the older of the two. */
   | 'protocol/version'
-  /** doc: A desired release whose signature is not the controller's. Provision the device again if the controller's key was replaced. */
+  /** A desired release whose signature is not the controller's. Provision the device again if the controller's key was replaced. */
   | 'protocol/signature';
 
 /** A message or topic that is not of this protocol. */

@@ -1,0 +1,154 @@
+import { blobPath } from '@flotilla/pack';
+import { CHUNK_BYTES, type DesiredRelease } from '@flotilla/protocol';
+import { join } from 'node:path';
+import { MANIFEST_BYTES } from '../mind/limits.ts';
+import type { Piece } from '../mind/state.ts';
+import type { Disk } from '../ports.ts';
+import { Refusal } from '../refusal.ts';
+import { type Blob, blobsOfManifest } from './manifest.ts';
+
+export interface Plan {
+  readonly stage: 'manifest' | 'blobs';
+  readonly missing: readonly Piece[];
+  readonly done: number;
+  readonly total: number;
+}
+
+/**
+ * Where a pack comes together, blob by blob, before it goes into a slot: `pack/blobs/sha256/<hex>` for whole blobs,
+ * `partial/<hex>` with a bitmap `partial/<hex>.map` (a bit per piece of 256 KiB) for those under way.
+ */
+export class Gathering {
+  readonly folder: string;
+  private readonly disk: Disk;
+  /** Packs that already lie on the device, to take blobs from. */
+  private readonly sources: () => Promise<readonly string[]>;
+  private readonly partials = new Map<string, { readonly blob: Blob; readonly map: Uint8Array }>();
+
+  constructor(disk: Disk, folder: string, sources: () => Promise<readonly string[]>) {
+    this.disk = disk;
+    this.folder = folder;
+    this.sources = sources;
+  }
+
+  get pack(): string {
+    return join(this.folder, 'pack');
+  }
+
+  /** What is still to be fetched. Blobs that some slot holds are copied from there. @throws {Refusal} */
+  async plan(release: DesiredRelease): Promise<Plan> {
+    for (const folder of [join(this.pack, 'blobs', 'sha256'), join(this.folder, 'partial')])
+      await this.disk.makeFolder(folder);
+    const manifest = { digest: release.digest, bytes: release.manifestBytes };
+    if (manifest.bytes < 1 || manifest.bytes > MANIFEST_BYTES)
+      throw new Refusal('pack-invalid', `a manifest of ${manifest.bytes} bytes`);
+    const head = await this.missingOf(manifest);
+    const total = release.totalBytes;
+    if (head.length > 0) return { stage: 'manifest', missing: head, done: manifest.bytes - sum(head), total };
+    const blobs = await this.blobs(release);
+    const missing: Piece[] = [];
+    for (const blob of blobs) missing.push(...(await this.missingOf(blob)));
+    await this.requireSpace(sum(missing));
+    const all = blobs.reduce((bytes, blob) => bytes + blob.bytes, 0);
+    return { stage: 'blobs', missing, done: all - sum(missing), total: all };
+  }
+
+  /** Durable when it resolves. @returns 'damaged': the last piece came, and the whole does not hash to its digest */
+  async store(piece: Piece, data: Uint8Array): Promise<'stored' | 'damaged'> {
+    const partial = this.partials.get(piece.digest);
+    if (partial === undefined) return 'stored'; // whole by now
+    const { blob, map } = partial;
+    // The data first: a bit must never stand for bytes that a power cut took.
+    await this.disk.writeAt(this.partial(blob.digest), piece.offset, data);
+    const index = piece.offset / CHUNK_BYTES;
+    const byte = index >> 3;
+    map[byte] = (map[byte] ?? 0) | (1 << (index & 7));
+    await this.disk.writeAt(this.map(blob.digest), byte, map.subarray(byte, byte + 1));
+    return piecesOf(blob).every((one) => has(map, one)) ? this.finish(blob) : 'stored';
+  }
+
+  /** Leaves nothing in `pack/` but the blobs of this release: a pack must not hold what it does not name. */
+  async tidy(release: DesiredRelease): Promise<void> {
+    const wanted = new Set((await this.blobs(release)).map((blob) => blobPath(this.pack, blob.digest)));
+    const folder = join(this.pack, 'blobs', 'sha256');
+    for (const name of await this.disk.list(folder))
+      if (!wanted.has(join(folder, name))) await this.disk.remove(join(folder, name));
+    await this.drop();
+  }
+
+  /** Removes what is under way. */
+  async drop(): Promise<void> {
+    this.partials.clear();
+    await this.disk.remove(join(this.folder, 'partial'));
+  }
+
+  private async blobs(release: DesiredRelease): Promise<readonly Blob[]> {
+    const bytes = await this.disk.read(blobPath(this.pack, release.digest));
+    if (bytes === undefined) throw new Refusal('storage-fault', 'the manifest is gone');
+    const blobs = blobsOfManifest(bytes, release);
+    return [{ digest: release.digest, bytes: release.manifestBytes }, ...blobs];
+  }
+
+  private async missingOf(blob: Blob): Promise<readonly Piece[]> {
+    const target = blobPath(this.pack, blob.digest);
+    if ((await this.disk.size(target)) === blob.bytes) return [];
+    await this.disk.remove(target);
+    if (await this.takeFromSlot(blob, target)) return [];
+    const known = await this.disk.read(this.map(blob.digest));
+    const map = new Uint8Array(Math.ceil(piecesOf(blob).length / 8));
+    if (known !== undefined) map.set(known.subarray(0, map.length));
+    this.partials.set(blob.digest, { blob, map });
+    const missing = piecesOf(blob).filter((piece) => !has(map, piece));
+    // All there, but the agent ended before it could look at the whole. One that is damaged is fetched anew.
+    if (missing.length === 0) return (await this.finish(blob)) === 'stored' ? [] : this.missingOf(blob);
+    return missing;
+  }
+
+  private async takeFromSlot(blob: Blob, target: string): Promise<boolean> {
+    for (const pack of await this.sources()) {
+      const source = blobPath(pack, blob.digest);
+      if ((await this.disk.size(source)) !== blob.bytes || (await this.disk.digest(source)) !== blob.digest) continue;
+      await this.disk.copy(source, target);
+      return true;
+    }
+    return false;
+  }
+
+  private async finish({ digest, bytes }: Blob): Promise<'stored' | 'damaged'> {
+    this.partials.delete(digest);
+    const partial = this.partial(digest);
+    if (bytes === 0) await this.disk.write(partial, new Uint8Array(0));
+    const good = (await this.disk.digest(partial)) === digest;
+    if (good) await this.disk.move(partial, blobPath(this.pack, digest));
+    else await this.disk.remove(partial);
+    await this.disk.remove(this.map(digest));
+    return good ? 'stored' : 'damaged';
+  }
+
+  private async requireSpace(bytes: number): Promise<void> {
+    const free = await this.disk.freeBytes(this.folder);
+    if (bytes > free) throw new Refusal('storage-full', `${bytes} bytes to fetch, ${free} bytes free`);
+  }
+
+  private partial(digest: string): string {
+    return join(this.folder, 'partial', digest.slice('sha256:'.length));
+  }
+
+  private map(digest: string): string {
+    return `${this.partial(digest)}.map`;
+  }
+}
+
+function piecesOf({ digest, bytes }: Blob): readonly Piece[] {
+  return Array.from({ length: Math.ceil(bytes / CHUNK_BYTES) }, (_, index) => {
+    const offset = index * CHUNK_BYTES;
+    return { digest, offset, length: Math.min(CHUNK_BYTES, bytes - offset) };
+  });
+}
+
+function has(map: Uint8Array, { offset }: Piece): boolean {
+  const index = offset / CHUNK_BYTES;
+  return ((map[index >> 3] ?? 0) & (1 << (index & 7))) !== 0;
+}
+
+const sum = (pieces: readonly Piece[]): number => pieces.reduce((bytes, piece) => bytes + piece.length, 0);
