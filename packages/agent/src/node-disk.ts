@@ -45,7 +45,8 @@ export const nodeDisk: Disk = {
     const file = await open(path, constants.O_CREAT | constants.O_WRONLY, 0o600);
     try {
       // A short write is no error to the system: it is finished here, or ends in one.
-      for (let at = 0; at < bytes.length; ) at += (await file.write(bytes, at, bytes.length - at, offset + at)).bytesWritten;
+      for (let at = 0; at < bytes.length; )
+        at += (await file.write(bytes, at, bytes.length - at, offset + at)).bytesWritten;
       await file.datasync();
     } finally {
       await file.close();
@@ -97,7 +98,8 @@ async function unlessAbsent<T>(act: () => Promise<T>): Promise<T | undefined> {
   try {
     return await act();
   } catch (error) {
-    if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) return undefined;
+    if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR'))
+      return undefined;
     throw error;
   }
 }

@@ -66,6 +66,9 @@ export type Outgoing =
 /** Loads models, each in a process of its own. */
 export interface Engine {
   readonly version: string;
+  /** The board that it loads models for. */
+  readonly board: string;
+  readonly boardClass: string;
   /** Refuses with {@link Refusal}. @param folder `pack/` is there, `lowered/` may be written */
   load(folder: string, options: { readonly signal: AbortSignal }): Promise<LoadedModel>;
 }

@@ -32,8 +32,13 @@ export type AgentEvent =
   | ({ readonly kind: 'blob-damaged'; readonly digest: string } & Job)
   | ({ readonly kind: 'verified' | 'installed' | 'tested' | 'switched' } & Job)
   | ({ readonly kind: 'measured'; readonly p50Us: number; readonly budgetUs: number | undefined } & Job)
-  /** A step's work ended badly. */
-  | ({ readonly kind: 'refused'; readonly step: string; readonly reason: FailureReason; readonly detail: string } & Job)
+  /** Work of this step, or of any where it is undefined, ended badly. */
+  | ({
+      readonly kind: 'refused';
+      readonly step: string | undefined;
+      readonly reason: FailureReason;
+      readonly detail: string;
+    } & Job)
   /** What could not be written; nothing of it counts. */
   | ({
       readonly kind: 'storage-failed';

@@ -13,7 +13,7 @@ import {
   startTimer,
   unchanged,
 } from './out.ts';
-import { isUpdating, type ModelState, recordOf, STEPS, targetSlot } from './state.ts';
+import { isBusy, isUpdating, type ModelState, recordOf, STEPS, targetSlot } from './state.ts';
 
 /** The steps between download and trial: each begins the next one's work. */
 export function onWorkDone(model: ModelState, event: EventOf<'verified' | 'installed' | 'tested' | 'switched'>): Out {
@@ -49,7 +49,8 @@ export function onMeasured(model: ModelState, event: EventOf<'measured'>): Out {
 }
 
 export function onRefused(model: ModelState, event: EventOf<'refused'>): Out {
-  if (event.step !== model.phase.at || event.sequence !== model.sequence || !isUpdating(model.phase.at))
+  const ofThisStep = event.step === undefined || event.step === model.phase.at;
+  if (!ofThisStep || event.sequence !== model.sequence || !isBusy(model.phase) || model.phase.at === 'trial')
     return unchanged(model);
   return fail(model, event.reason, event.detail);
 }

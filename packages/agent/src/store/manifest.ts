@@ -20,7 +20,8 @@ export function blobsOfManifest(bytes: Uint8Array, release: DesiredRelease): rea
     if (twin === undefined) total += blob.bytes;
     blobs.set(blob.digest, blob);
   }
-  if (total > release.totalBytes) throw invalid(`its blobs come to ${total} bytes, ${release.totalBytes} were announced`);
+  if (total > release.totalBytes)
+    throw invalid(`its blobs come to ${total} bytes, ${release.totalBytes} were announced`);
   return [...blobs.values()];
 }
 
@@ -38,7 +39,8 @@ function descriptors(bytes: Uint8Array): readonly unknown[] {
 
 function toBlob(value: unknown): Blob {
   const { digest, size } = (value ?? {}) as { readonly digest?: unknown; readonly size?: unknown };
-  if (typeof digest !== 'string' || !/^sha256:[0-9a-f]{64}$/.test(digest)) throw invalid('a layer has no sha256 digest');
+  if (typeof digest !== 'string' || !/^sha256:[0-9a-f]{64}$/.test(digest))
+    throw invalid('a layer has no sha256 digest');
   if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) throw invalid('a layer has no size');
   return { digest, bytes: size };
 }

@@ -1,0 +1,230 @@
+import { keyId, type PublicKey, verify } from '@flotilla/pack';
+import { type Birth, Chunk, Desired, DesiredRelease, ProtocolError, verifyDesired } from '@flotilla/protocol';
+import { totalmem } from 'node:os';
+import { Calls } from './calls.ts';
+import { Counters } from './counters.ts';
+import { AgentError } from './errors.ts';
+import { type Identity, readIdentity, trustOf } from './identity.ts';
+import { Interpreter } from './interpreter.ts';
+import { MqttLink } from './link/mqtt-link.ts';
+import { lockFolder } from './lock.ts';
+import type { Effect } from './mind/event.ts';
+import type { AgentState } from './mind/state.ts';
+import { ModelHost } from './model-host.ts';
+import { nodeDisk } from './node-disk.ts';
+import type { Clock, Disk, Engine, Link, LinkEvents } from './ports.ts';
+import { Reporter } from './reporter.ts';
+import { runtimeEngine } from './runtime-engine.ts';
+import { Store } from './store/store.ts';
+import { systemClock } from './system-clock.ts';
+import { Timers } from './timers.ts';
+import { AGENT_VERSION } from './version.ts';
+
+export interface AgentOptions {
+  /** Belongs to this agent alone; made if need be. */
+  readonly dataDir: string;
+  /** The identity, or the folder that holds identity.json. */
+  readonly identity: string | Identity;
+  /** Instead of the identity's. */
+  readonly brokerUrl?: string | undefined;
+  /** Board's name or file, instead of the identity's. 'host': this machine. */
+  readonly board?: string | undefined;
+  /** Threads of a model. Default 1. */
+  readonly threads?: number | undefined;
+  /** RSS of a model's process. Default: none. */
+  readonly memoryCapBytes?: number | undefined;
+  /** How long a candidate's latency is measured. Default 2000. */
+  readonly measureMs?: number | undefined;
+  /** One line, now and then, for people. Default: nothing. */
+  readonly log?: ((line: string) => void) | undefined;
+  /** Worlds of a test. */
+  readonly ports?: Partial<AgentPorts> | undefined;
+  readonly before?: ((effect: Effect) => void | Promise<void>) | undefined;
+}
+export interface AgentPorts {
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly disk: Disk;
+  readonly engine: Engine;
+}
+
+export interface Agent {
+  readonly device: string;
+  readonly online: boolean;
+  readonly state: AgentState;
+  /** Resolves after `close`; rejects where the agent had to end: `agent/identity-in-use`, `agent/broker-refused`. */
+  readonly done: Promise<void>;
+  close(): Promise<void>;
+}
+
+/** A broker that does not answer is no fault of the agent: after this long it serves and goes on trying. */
+const FIRST_LINK_MS = 3000;
+
+/**
+ * Starts the agent: boots what its slots hold and then keeps a session with the broker.
+ * @throws {AgentError} `agent/identity`, `agent/identity-mode`, `agent/identity-in-use`, `agent/state-newer`,
+ *   `agent/storage`, `agent/broker-refused`
+ */
+export async function startAgent(options: AgentOptions): Promise<Agent> {
+  const { dataDir, log = () => undefined } = options;
+  const identity = typeof options.identity === 'string' ? await readIdentity(options.identity) : options.identity;
+  const trust = trustOf(identity);
+  const unlock = await lockFolder(dataDir);
+  const clock = options.ports?.clock ?? systemClock;
+  const random = options.ports?.random ?? Math.random;
+  const disk = options.ports?.disk ?? nodeDisk;
+  try {
+    const engine =
+      options.ports?.engine ??
+      (await runtimeEngine({ ...options, board: options.board ?? identity.board, trusted: trust.packKeys }));
+    const counters = await Counters.open(disk, dataDir, clock, random);
+    const store = new Store(disk, dataDir);
+    const url = options.brokerUrl ?? identity.brokerUrl;
+    const link = new MqttLink({ ...identity, url, clock, random, counters, log });
+    const host = new ModelHost(engine);
+    const who = { device: identity.device, board: engine.board };
+    const reporter = new Reporter({ link, clock, disk }, counters, dataDir, who);
+    const timers = new Timers(clock);
+    const measureMs = options.measureMs ?? 2000;
+    const { before } = options;
+    const trusted = trust.packKeys;
+    const { boardClass } = engine;
+    const interpreter = new Interpreter({ store, host, reporter, timers, trusted, boardClass, measureMs, log, before });
+    interpreter.dispatch({ kind: 'booted', records: await store.records() });
+    const running = { identity, trust, link, host, reporter, interpreter, unlock, log };
+    return await connect(running, clock, () => birthOf(engine, disk, dataDir));
+  } catch (error) {
+    await unlock();
+    if (error instanceof AgentError) throw error;
+    throw new AgentError('agent/storage', `${dataDir} cannot be used: ${String(error)}`, {
+      where: dataDir,
+      cause: error,
+    });
+  }
+}
+
+interface Running {
+  readonly identity: Identity;
+  readonly trust: { readonly controllerKey: PublicKey };
+  readonly link: Link;
+  readonly host: ModelHost;
+  readonly reporter: Reporter;
+  readonly interpreter: Interpreter;
+  readonly unlock: () => Promise<void>;
+  readonly log: (line: string) => void;
+}
+
+async function connect(running: Running, clock: Clock, birth: () => Promise<Birth>): Promise<Agent> {
+  const { link, interpreter, reporter, host, identity } = running;
+  const calls = new Calls({ link, host, reporter, interpreter });
+  let finish: (error?: Error) => void = () => undefined;
+  const done = new Promise<void>((resolve, reject) => {
+    finish = (error) => (error === undefined ? resolve() : reject(error));
+  });
+  done.catch(() => undefined); // whoever waits for it hears of it; nobody must
+  let closing: Promise<void> | undefined;
+  const close = (error?: Error): Promise<void> => {
+    closing ??= shutDown(running, calls).then(() => finish(error));
+    return closing;
+  };
+  const first = new Promise<void>((resolve, reject) => {
+    const stop = clock.after(FIRST_LINK_MS, resolve);
+    const up = (): void => {
+      stop();
+      resolve();
+    };
+    const fatal = (error: Error): void => {
+      stop();
+      void close(error).then(() => reject(error));
+    };
+    link.start(linkEvents(running, calls, up, fatal), birth);
+  });
+  await first;
+  return {
+    device: identity.device,
+    get online() {
+      return link.online;
+    },
+    get state() {
+      return interpreter.state;
+    },
+    done,
+    close: () => close(),
+  };
+}
+
+function linkEvents(running: Running, calls: Calls, up: () => void, fatal: (error: Error) => void): LinkEvents {
+  const { interpreter, reporter, log } = running;
+  return {
+    up: () => {
+      log('connected');
+      interpreter.dispatch({ kind: 'link-up' });
+      reporter.note();
+      up();
+    },
+    down: (why) => {
+      log(`link lost: ${why}`);
+      interpreter.dispatch({ kind: 'link-down' });
+      reporter.note();
+    },
+    desired: (name, payload) => receiveDesired(running, name, payload),
+    chunk: (payload) => {
+      const { digest, offset, data, error } = Chunk.decode(payload);
+      if (error === '') interpreter.dispatch({ kind: 'piece-arrived', digest, offset, data });
+      else log(`no chunk of ${digest} at ${offset}: ${error}`); // asked again until the deadline
+    },
+    call: (payload) => calls.receive(payload),
+    fatal,
+  };
+}
+
+/** A release that is not signed as it should is told to the controller, and otherwise changes nothing. */
+function receiveDesired({ identity, trust, interpreter }: Running, name: string, payload: Uint8Array): void {
+  const { device } = identity;
+  const key = trust.controllerKey;
+  try {
+    const release = verifyDesired(payload, {
+      device,
+      name,
+      keyId: keyId(key),
+      verify: (bytes, signature) => verify(key, bytes, signature),
+    });
+    interpreter.dispatch({ kind: 'desired', release });
+  } catch (error) {
+    if (!(error instanceof ProtocolError)) throw error;
+    const claimed = claimOf(payload);
+    interpreter.dispatch({ kind: 'desired-refused', name, ...claimed, detail: error.message });
+  }
+}
+
+/** What an untrusted release says it is, so that the refusal can be matched to it. */
+function claimOf(payload: Uint8Array): { readonly sequence: number; readonly digest: string } {
+  try {
+    const { sequence, digest } = DesiredRelease.decode(Desired.decode(payload).signed);
+    return { sequence, digest };
+  } catch {
+    return { sequence: 0, digest: '' };
+  }
+}
+
+async function shutDown({ link, interpreter, host, reporter, unlock }: Running, calls: Calls): Promise<void> {
+  calls.stop();
+  await link.close();
+  await host.close();
+  await interpreter.stop();
+  await host.close(); // what was loading meanwhile
+  reporter.note();
+  await reporter.settled();
+  await unlock();
+}
+
+async function birthOf(engine: Engine, disk: Disk, dataDir: string): Promise<Birth> {
+  return {
+    agentVersion: AGENT_VERSION,
+    runtimeVersion: engine.version,
+    board: engine.board,
+    boardClass: engine.boardClass,
+    ramBytes: totalmem(),
+    freeStorageBytes: await disk.freeBytes(dataDir).catch(() => 0),
+  };
+}
