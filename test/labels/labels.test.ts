@@ -1,7 +1,11 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { readNpz } from '@flotilla/runtime';
 import * as ort from 'onnxruntime-node';
 import { expect, test } from 'vitest';
 import { decodeCtc, labelsModelPath, readKeys } from './ctc.ts';
-import { labelLines, labelTexts } from './labels.ts';
+import { labelLines, labelTexts, writeLabelSet } from './labels.ts';
 
 test('the same options give the same bytes, another seed gives other texts', () => {
   const [once, again] = [0, 0].map(() => labelLines({ split: 'judge', count: 20, seed: 3 }));
@@ -20,6 +24,20 @@ test('lines are [1, 3, 48, width] within ±1, and use the range', () => {
     expect(width % 16).toBe(0);
     expect(data.every((value) => value >= -1 && value <= 1)).toBe(true);
     expect(Math.max(...data) - Math.min(...data)).toBeGreaterThan(0.3);
+  }
+});
+
+test('a set on disk holds the same lines', async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'labels-'));
+  try {
+    await writeLabelSet(dir, { split: 'choose', count: 3 });
+    for (const [index, { text, width, data }] of labelLines({ split: 'choose', count: 3 }).entries()) {
+      const { x, label } = await readNpz(join(dir, `0000${index}.npz`));
+      expect(x).toEqual({ dtype: 'float32', dims: [1, 3, 48, width], data });
+      expect(new TextDecoder().decode(label?.data as Uint8Array)).toBe(text);
+    }
+  } finally {
+    await rm(dir, { recursive: true });
   }
 });
 

@@ -1,6 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { npz } from './npz.ts';
+import { encodeNpz } from '@flotilla/runtime';
 import { hashText, seededRandom } from './random.ts';
 import { lineHeight, renderLine } from './render.ts';
 import { labelText, type Split, splitOf } from './texts.ts';
@@ -43,9 +43,9 @@ export async function writeLabelSet(dir: string, options: LabelOptions): Promise
   await mkdir(dir, { recursive: true });
   for (const [index, line] of labelLines(options).entries()) {
     const label = new TextEncoder().encode(line.text);
-    const bytes = npz({
-      x: { descr: '<f4', dims: [1, 3, lineHeight, line.width], data: line.data },
-      label: { descr: '|u1', dims: [label.length], data: label },
+    const bytes = encodeNpz({
+      x: { dtype: 'float32', dims: [1, 3, lineHeight, line.width], data: line.data },
+      label: { dtype: 'uint8', dims: [label.length], data: label },
     });
     await writeFile(join(dir, `${String(index).padStart(5, '0')}.npz`), bytes);
   }
