@@ -37,6 +37,8 @@ const SURROUNDINGS = new Set([
   'storage-full',
   'storage',
   'disk-full',
+  'no-space',
+  'io',
   'permission',
   'timeout',
   'database',

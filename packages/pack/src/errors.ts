@@ -50,7 +50,9 @@ export type PackErrorCode =
   | 'pack/exists'
   /** The disk is full; free some space. Nothing half-written is left. */
   | 'pack/no-space'
-  /** The system refused to read or write; the message has its reason. */
+  /** The system does not let this user read or write there; choose another place, or change the permissions. */
+  | 'pack/permission'
+  /** The disk or file system failed; the message has its reason. */
   | 'pack/io'
   /** Golden vectors are damaged or not in the layout of safetensors; compile the pack again. */
   | 'pack/golden';
@@ -89,6 +91,10 @@ export function fromSystem(error: unknown, path: string): unknown {
         ...options,
         hint: 'free some space; nothing half-written was left',
       });
+    case 'EACCES':
+    case 'EPERM':
+    case 'EROFS':
+      return new PackError('pack/permission', `${path}: permission denied (${error.code})`, options);
     case 'ELOOP':
     case 'ENXIO':
       return new PackError('pack/unsafe-entry', `${path} is a link or not a regular file`, options);

@@ -102,7 +102,7 @@ function deriveModelConfig(config: PackConfig, layers: readonly Descriptor[]): u
     descriptor: { name: config.name },
     config: {
       format: 'onnx',
-      paramSize: config.parameters > 0 ? paramSize(config.parameters) : undefined,
+      paramSize: config.parameters >= 50 ? paramSize(config.parameters) : undefined,
       precision: config.weights,
       quantization: config.weights.startsWith('fp') ? undefined : config.weights,
     },
