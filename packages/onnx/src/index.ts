@@ -1,6 +1,7 @@
 export { buildModel, type NewModel, tensorInfo } from './build-model.ts';
 export { bitsOf, rawBytes } from './data-types.ts';
 export { OnnxError, type OnnxErrorCode } from './errors.ts';
+export { inferTypes } from './infer/infer-types.ts';
 export { tensorFromFloats, tensorFromInts } from './new-tensor.ts';
 export { elementCount, floats, integers, strings } from './numbers.ts';
 export { cloneModel, decodeModel, openModel } from './open-model.ts';

@@ -141,6 +141,8 @@ export interface Graph {
   readonly outputs: readonly ValueInfo[];
   /** By name. Sparse initializers are not in here and are kept as they are. */
   readonly initializers: ReadonlyMap<string, Tensor>;
+  /** What the file notes of values in between; those that were made anew since are left out. */
+  readonly valueInfos: readonly ValueInfo[];
   /** This graph's nodes and, depth first, those of every body inside it. */
   walk(filter?: { readonly opType?: string | undefined; readonly domain?: string | undefined }): Iterable<Node>;
   /** The node of this graph that makes the value. */
