@@ -26,6 +26,8 @@ export interface Note {
 export interface PassContext {
   /** Says why a node stays as it is, or what became of it; ends in the report. Outcome `kept` unless given. */
   note(node: Node, reason: string, outcome?: Outcome): void;
+  /** Says something of the whole conversion that the user should know. */
+  warn(message: string): void;
   /** Calibration samples, from the first one at each call; undefined where there are none. */
   readonly samples: (() => AsyncIterable<Tensors>) | undefined;
   /** What the `calibrate` pass measured; undefined before it ran. */

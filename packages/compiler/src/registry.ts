@@ -1,7 +1,34 @@
 import type { Pass } from './pass.ts';
+import { analyze } from './passes/analyze.ts';
+import { calibrate } from './passes/calibrate.ts';
+import { correctBias } from './passes/correct-bias.ts';
+import { divideToMultiply } from './passes/divide-to-multiply.ts';
+import { eliminateIdentity } from './passes/eliminate-identity.ts';
+import { foldAffine } from './passes/fold-affine.ts';
+import { foldBatchNorm } from './passes/fold-batch-norm.ts';
+import { foldConstants } from './passes/fold-constants.ts';
+import { fuseHardSwish } from './passes/fuse-hard-swish.ts';
+import { quantizeInt8Dynamic } from './passes/quantize-int8-dynamic.ts';
+import { quantizeInt8Static } from './passes/quantize-int8-static.ts';
+import { removeDead } from './passes/remove-dead.ts';
+import { upgradeOpset } from './passes/upgrade-opset.ts';
 
 /** Every pass that a recipe can name. A new pass is a file under passes/ and a line here. */
-const passes: readonly Pass[] = [];
+const passes: readonly Pass[] = [
+  upgradeOpset,
+  foldConstants,
+  eliminateIdentity,
+  fuseHardSwish,
+  divideToMultiply,
+  foldBatchNorm,
+  foldAffine,
+  removeDead,
+  analyze,
+  calibrate,
+  quantizeInt8Static,
+  correctBias,
+  quantizeInt8Dynamic,
+];
 
 export function findPass(name: string): Pass | undefined {
   return passes.find((pass) => pass.name === name);

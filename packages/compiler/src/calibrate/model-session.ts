@@ -1,0 +1,32 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Model, writeModel } from '@flotilla/onnx';
+import { openSession, type Session } from '@flotilla/runtime';
+
+/** Loads a model that so far exists only in memory, by way of a temporary folder that goes when the session closes. */
+export async function openModelSession(
+  model: Model,
+  options: { readonly optimization?: 'disabled' | 'basic' | 'all' | undefined } = {},
+): Promise<Session> {
+  const dir = await mkdtemp(join(tmpdir(), 'flotilla-model-'));
+  const drop = () => rm(dir, { recursive: true, force: true });
+  try {
+    const path = join(dir, 'model.onnx');
+    // Beside the graph: ONNX Runtime maps external data, and protobuf stops at 2 GiB.
+    await writeModel(model, path, { externalData: { location: 'model.data', minBytes: 1 << 16 } });
+    const session = await openSession(path, { threads: 2, optimization: options.optimization });
+    return {
+      inputs: session.inputs,
+      outputs: session.outputs,
+      run: (feeds, runOptions) => session.run(feeds, runOptions),
+      close: async () => {
+        await session.close();
+        await drop();
+      },
+    };
+  } catch (error) {
+    await drop();
+    throw error;
+  }
+}

@@ -1,0 +1,103 @@
+import type { Graph, Node } from '@flotilla/onnx';
+import { tensorFromFloats } from '@flotilla/onnx';
+import type { Uint8Range } from '@flotilla/quant';
+
+/** A value in uint8: `real = scale · (q − zeroPoint) + rest`. */
+export interface Form extends Uint8Range {
+  /** The uint8 value's name. */
+  readonly q: string;
+  /** What rounding the zero point to a whole step leaves over, in the unit of the value; a following bias takes it. */
+  readonly rest: number;
+  /** The node that makes q; what reads q comes after it. */
+  readonly made: Node;
+}
+
+/** Emits QuantizeLinear, DequantizeLinear and their constants, each constant and each reading of a value once. */
+export class Forms {
+  private readonly graph: Graph;
+  private readonly byValue = new Map<string, Form>();
+  private readonly readings = new Map<string, string>();
+  private readonly constants = new Map<string, string>();
+
+  constructor(graph: Graph) {
+    this.graph = graph;
+  }
+
+  get(value: string): Form | undefined {
+    return this.byValue.get(value);
+  }
+
+  set(value: string, form: Form): void {
+    this.byValue.set(value, form);
+  }
+
+  entries(): Iterable<[string, Form]> {
+    return this.byValue;
+  }
+
+  /** Quantizes a float value behind the node that makes it, or at the head of the graph. */
+  quantize(value: string, range: Uint8Range, name = value): Form {
+    const q = this.graph.uniqueName(`${name}_q`);
+    const made = this.graph.addNode(
+      { opType: 'QuantizeLinear', inputs: [value, this.scale(range.scale), this.zero(range.zeroPoint)], outputs: [q] },
+      { before: this.after(this.graph.producer(value)) },
+    );
+    return { ...range, q, rest: 0, made };
+  }
+
+  /** The float reading of a form. */
+  read(form: Form): string {
+    const key = `${form.q} ${form.scale} ${form.zeroPoint}`;
+    const known = this.readings.get(key);
+    if (known !== undefined) return known;
+    const output = this.graph.uniqueName(`${form.q}_dq`);
+    this.addReading(form, output);
+    this.readings.set(key, output);
+    return output;
+  }
+
+  /** A reading with a name of its own, for a graph output. */
+  addReading(form: Form, output: string): void {
+    this.graph.addNode(
+      {
+        opType: 'DequantizeLinear',
+        inputs: [form.q, this.scale(form.scale), this.zero(form.zeroPoint)],
+        outputs: [output],
+      },
+      { before: this.after(form.made) },
+    );
+  }
+
+  /** A float32 scalar: 0-d, which QLinearMul insists on. */
+  scale(value: number): string {
+    return this.constant(`scale ${value}`, 'scale', () => tensorFromFloats([], Float32Array.of(value)));
+  }
+
+  /** A uint8 scalar. */
+  zero(value: number): string {
+    return this.constant(`zero ${value}`, 'zero', () => ({ dtype: 'uint8', dims: [], bytes: Uint8Array.of(value) }));
+  }
+
+  /** Zero points of symmetric weights, int8 `[channels]`. */
+  zeros(channels: number): string {
+    return this.constant(`zeros ${channels}`, 'zeros', () => ({
+      dtype: 'int8',
+      dims: [channels],
+      bytes: new Uint8Array(channels),
+    }));
+  }
+
+  after(node: Node | undefined): Node | undefined {
+    const { nodes } = this.graph;
+    return node === undefined ? nodes[0] : nodes[nodes.indexOf(node) + 1];
+  }
+
+  private constant(key: string, prefix: string, make: () => Parameters<Graph['addInitializer']>[1]): string {
+    const known = this.constants.get(key);
+    if (known !== undefined) return known;
+    const name = this.graph.uniqueName(prefix);
+    this.graph.addInitializer(name, make());
+    this.constants.set(key, name);
+    return name;
+  }
+}

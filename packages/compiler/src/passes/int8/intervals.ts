@@ -1,0 +1,64 @@
+import type { Graph, Node } from '@flotilla/onnx';
+import { chooseRange, hardSwishRange, type Observer, type Range, type Uint8Range, uint8Range } from '@flotilla/quant';
+import type { Calibration } from '../../calibrate/calibration.ts';
+import type { Role } from './plan.ts';
+
+export interface IntervalOptions {
+  readonly observer: Observer;
+  readonly percentile: number;
+}
+
+/**
+ * The uint8 interval for a value that chooses its own: what was observed of it, cut to what its readers keep of it.
+ * A Relu behind it moves the lower end to 0, a gate puts q = 0 where the gate closes, a sum read off the same integers
+ * needs its own 0 inside.
+ */
+export function intervalOf(
+  graph: Graph,
+  value: string,
+  roles: ReadonlyMap<Node, Role>,
+  calibration: Calibration,
+  options: IntervalOptions,
+): Uint8Range {
+  const readers = graph.consumers(value);
+  const [first] = readers;
+  const saturate = first && roles.get(first);
+  if (first && saturate?.kind === 'saturate') {
+    const [kept = ''] = first.outputs;
+    const range = observed(kept, calibration, options);
+    const max = Math.min(range.max, saturate.most ?? Number.POSITIVE_INFINITY);
+    return uint8Range(holdingZeros(graph, kept, roles, { min: 0, max: Math.max(max, 0) }));
+  }
+  const gate = readers.map((reader) => roles.get(reader)).find((role) => role?.kind === 'gate');
+  const range = observed(value, calibration, options);
+  if (gate?.kind === 'gate') {
+    const alone = readers.length === 1;
+    // Without a product to feed, nothing beyond the open gate is of interest.
+    return hardSwishRange(alone ? 0.5 / gate.slope : range.max, gate.slope);
+  }
+  return uint8Range(holdingZeros(graph, value, roles, range));
+}
+
+function observed(value: string, calibration: Calibration, { observer, percentile }: IntervalOptions): Range {
+  const histogram = calibration.histogram(value);
+  return histogram ? chooseRange(histogram, observer, { percentile }) : { min: 0, max: 0 };
+}
+
+/** Widens an interval so that 0 of every sum read off the same integers lies inside too. */
+function holdingZeros(graph: Graph, value: string, roles: ReadonlyMap<Node, Role>, range: Range): Range {
+  let { min, max } = range;
+  for (const reader of graph.consumers(value)) {
+    const role = roles.get(reader);
+    if (role?.kind !== 'reread') continue;
+    // The reader computes scale · x + shift; its interval, seen from x.
+    const [output = ''] = reader.outputs;
+    const inner = holdingZeros(graph, output, roles, {
+      min: role.scale * min + role.shift,
+      max: role.scale * max + role.shift,
+    });
+    const zero = -role.shift / role.scale;
+    min = Math.min(min, zero, (inner.min - role.shift) / role.scale);
+    max = Math.max(max, zero, (inner.max - role.shift) / role.scale);
+  }
+  return { min, max };
+}

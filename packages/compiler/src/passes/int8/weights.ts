@@ -1,0 +1,80 @@
+import { floats, type Graph, tensorFromFloats, tensorFromInts } from '@flotilla/onnx';
+import { biasScale, type Int8Rows, leastWeightScale, quantizeBias, quantizeInt8 } from '@flotilla/quant';
+import type { LinearNode } from '../linear.ts';
+import type { Form, Forms } from './forms.ts';
+
+/** Puts int8 weights and an int32 bias, behind DequantizeLinear each, in the place of a linear node's float ones. */
+export function quantizeWeights(linear: LinearNode, input: Form, forms: Forms, bits: 7 | 8): void {
+  const { node, weight, outputChannels } = linear;
+  const { graph } = node;
+  const axis = channelAxis(linear);
+  const inner = axis === 0 ? sizePerChannel(linear) : 1;
+  const w = floats(weight);
+  const bias = node.opType === 'MatMul' ? undefined : biasWithRest(linear, w, input.rest);
+  const leastScale = bias && leastWeightScale(bias, input.scale);
+  const rows = quantizeInt8(w, outputChannels, { bits, inner, leastScale });
+  const prefix = node.inputs[1] ?? 'weight';
+
+  const q = constant(graph, `${prefix}_q`, { dtype: 'int8', dims: weight.dims, bytes: bytesOf(rows.q) });
+  const scale = constant(graph, `${prefix}_scale`, tensorFromFloats([outputChannels], rows.scale));
+  const read = graph.uniqueName(`${prefix}_dq`);
+  graph.addNode(
+    {
+      opType: 'DequantizeLinear',
+      inputs: [q, scale, forms.zeros(outputChannels)],
+      outputs: [read],
+      attributes: { axis: { int: axis } },
+    },
+    { before: node },
+  );
+  node.setInput(1, read);
+  if (bias) addBias(linear, bias, rows, input);
+}
+
+function addBias({ node }: LinearNode, bias: Float32Array, rows: Int8Rows, input: Form): void {
+  const { graph } = node;
+  const prefix = `${node.inputs[1]}_bias`;
+  const scales = rows.scale.map((scale) => biasScale(input.scale, scale));
+  const q = constant(
+    graph,
+    `${prefix}_q`,
+    tensorFromInts('int32', [bias.length], [...quantizeBias(bias, input.scale, rows.scale)]),
+  );
+  const scale = constant(graph, `${prefix}_scale`, tensorFromFloats([bias.length], scales));
+  const read = graph.uniqueName(`${prefix}_dq`);
+  graph.addNode(
+    { opType: 'DequantizeLinear', inputs: [q, scale], outputs: [read], attributes: { axis: { int: 0 } } },
+    { before: node },
+  );
+  node.setInput(2, read);
+}
+
+/** The bias, plus what the input's rounded zero point left over (exact but for padding). */
+function biasWithRest(linear: LinearNode, w: Float32Array, rest: number): Float32Array {
+  const bias = linear.bias ? floats(linear.bias).slice() : new Float32Array(linear.outputChannels);
+  if (rest !== 0)
+    for (let i = 0; i < w.length; i++) {
+      const c = linear.outputChannel(i);
+      bias[c] = (bias[c] ?? 0) + rest * (w[i] ?? 0);
+    }
+  return bias;
+}
+
+/** Where the output channels lie in the weights. */
+export function channelAxis({ node }: LinearNode): 0 | 1 {
+  return node.opType === 'Conv' || (node.opType === 'Gemm' && node.int('transB', 0) !== 0) ? 0 : 1;
+}
+
+function sizePerChannel({ weight, outputChannels }: LinearNode): number {
+  return weight.dims.reduce((product, dim) => product * dim, 1) / outputChannels;
+}
+
+function constant(graph: Graph, prefix: string, tensor: Parameters<Graph['addInitializer']>[1]): string {
+  const name = graph.uniqueName(prefix);
+  graph.addInitializer(name, tensor);
+  return name;
+}
+
+function bytesOf(array: Int8Array): Uint8Array {
+  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+}

@@ -1,0 +1,129 @@
+import { floats, type Graph, type Node, tensorFromFloats } from '@flotilla/onnx';
+import { quantizeInt8 } from '@flotilla/quant';
+import { z } from 'zod';
+import { definePass } from '../pass.ts';
+import { channelAxis } from './int8/weights.ts';
+import { type LinearNode, linearNode } from './linear.ts';
+
+/**
+ * Dynamic int8, in standard operators: activations are measured and rounded at run time (`DynamicQuantizeLinear`),
+ * weights are int8 per output channel, sums are whole (`MatMulInteger`); ONNX Runtime makes one `DynamicQuantizeMatMul`
+ * of the five nodes. Conv has no fast dynamic kernel: its weights are stored in int8 and computed with in float
+ * (`storeConv`). Recurrent nodes and bodies stay as they are.
+ * Weights are 7-bit (±64) unless the board is known to add products in 32 bits.
+ */
+export const quantizeInt8Dynamic = definePass({
+  name: 'quantize-int8-dynamic',
+  stage: 'convert',
+  options: z.strictObject({
+    weightBits: z.union([z.literal('auto'), z.literal(7), z.literal(8)]).default('auto'),
+    storeConv: z.boolean().default(true),
+    exclude: z.array(z.string()).default([]),
+  }),
+  run(graph, { note, board }, options) {
+    const bits = options.weightBits === 'auto' ? (board && board.boardClass !== 'x64' ? 8 : 7) : options.weightBits;
+    const inputs = new Map<string, DynamicInput>();
+    for (const node of [...graph.nodes]) {
+      const linear = linearNode(node);
+      const heavy = linear !== undefined || ['MatMul', 'Gemm', 'Conv', 'LSTM', 'GRU', 'RNN'].includes(node.opType);
+      if (!heavy) continue;
+      const excluded = options.exclude.includes(node.name) || options.exclude.includes(node.opType);
+      if (!linear || excluded)
+        note(node, excluded ? 'excluded by the recipe' : 'its weights are not float32 constants', 'float');
+      else if (node.opType === 'MatMul' || node.opType === 'Gemm') {
+        note(node, 'int8 weights, activations measured at run time', 'quantized');
+        convertMatMul(graph, linear, bits, inputs);
+      } else if (options.storeConv) {
+        note(node, 'computes in float, no fast dynamic kernel; weights stored in int8', 'quantized');
+        storeWeights(graph, linear);
+      } else note(node, 'no fast dynamic kernel', 'float');
+    }
+    graph.removeDead();
+    return graph;
+  },
+});
+
+interface DynamicInput {
+  readonly q: string;
+  readonly scale: string;
+  readonly zeroPoint: string;
+}
+
+function convertMatMul(graph: Graph, linear: LinearNode, bits: 7 | 8, inputs: Map<string, DynamicInput>): void {
+  const { node } = linear;
+  const [output = ''] = node.outputs;
+  const name = (part: string) => graph.uniqueName(`${output}_${part}`);
+  const chain = (opType: string, read: readonly string[], made = name(opType), attributes = {}): string => {
+    graph.addNode({ opType, inputs: read, outputs: [made], attributes }, { before: node });
+    return made;
+  };
+  const x = dynamicInput(graph, node, inputs);
+  const { q, scale } = matrix(linear, bits);
+  const [wq, ws] = [name('weight_q'), name('weight_scale')];
+  graph.addInitializer(wq, q);
+  graph.addInitializer(ws, scale);
+  const sums = chain('MatMulInteger', [x.q, wq, x.zeroPoint]);
+  const sumsFloat = chain('Cast', [sums], undefined, { to: { int: 1 } });
+  const factor = chain('Mul', [x.scale, ws]);
+  const bias = node.opType === 'Gemm' ? (node.inputs[2] ?? '') : '';
+  const before = graph.nodes[graph.nodes.indexOf(node) + 1];
+  graph.removeNode(node);
+  const product = bias === '' ? output : name('product');
+  graph.addNode({ opType: 'Mul', inputs: [sumsFloat, factor], outputs: [product] }, { before });
+  if (bias !== '') graph.addNode({ opType: 'Add', inputs: [product, bias], outputs: [output] }, { before });
+}
+
+function dynamicInput(graph: Graph, node: Node, inputs: Map<string, DynamicInput>): DynamicInput {
+  const [x = ''] = node.inputs;
+  const known = inputs.get(x);
+  if (known) return known;
+  const [q, scale, zeroPoint] = ['q', 'scale', 'zero'].map((part) => graph.uniqueName(`${x}_${part}`));
+  const made = { q: q ?? '', scale: scale ?? '', zeroPoint: zeroPoint ?? '' };
+  graph.addNode(
+    { opType: 'DynamicQuantizeLinear', inputs: [x], outputs: [made.q, made.scale, made.zeroPoint] },
+    { before: node },
+  );
+  inputs.set(x, made);
+  return made;
+}
+
+/** `[K, N]` in int8, whichever way Gemm held it, and `[N]` scales. */
+function matrix({ node, weight }: LinearNode, bits: 7 | 8) {
+  const transposed = node.opType === 'Gemm' && node.int('transB', 0) !== 0;
+  const [rows = 0, columns = 0] = weight.dims;
+  const given = floats(weight);
+  const [k, n] = transposed ? [columns, rows] : [rows, columns];
+  let w = given;
+  if (transposed) {
+    w = new Float32Array(given.length);
+    for (let i = 0; i < n; i++) for (let j = 0; j < k; j++) w[j * n + i] = given[i * k + j] ?? 0;
+  }
+  const { q, scale } = quantizeInt8(w, n, { bits, inner: 1 });
+  return {
+    q: { dtype: 'int8' as const, dims: [k, n], bytes: new Uint8Array(q.buffer) },
+    scale: tensorFromFloats([n], scale),
+  };
+}
+
+function storeWeights(graph: Graph, linear: LinearNode): void {
+  const { node, weight, outputChannels } = linear;
+  // Grouped ConvTranspose has no single axis of output channels.
+  const axis = node.opType === 'ConvTranspose' ? (node.int('group', 1) === 1 ? 1 : undefined) : channelAxis(linear);
+  if (axis === undefined) return;
+  const inner = weight.dims.slice(axis + 1).reduce((product, dim) => product * dim, 1);
+  const { q, scale } = quantizeInt8(floats(weight), outputChannels, { inner });
+  const prefix = node.inputs[1] ?? 'weight';
+  const [wq, ws, read] = ['q', 'scale', 'dq'].map((part) => graph.uniqueName(`${prefix}_${part}`));
+  graph.addInitializer(wq ?? '', { dtype: 'int8', dims: weight.dims, bytes: new Uint8Array(q.buffer) });
+  graph.addInitializer(ws ?? '', tensorFromFloats([outputChannels], scale));
+  graph.addNode(
+    {
+      opType: 'DequantizeLinear',
+      inputs: [wq ?? '', ws ?? ''],
+      outputs: [read ?? ''],
+      attributes: { axis: { int: axis } },
+    },
+    { before: node },
+  );
+  node.setInput(1, read ?? '');
+}

@@ -1,0 +1,200 @@
+import type { Graph, Node } from '@flotilla/onnx';
+import { z } from 'zod';
+import type { Calibration } from '../calibrate/calibration.ts';
+import { CompilerError } from '../errors.ts';
+import { definePass } from '../pass.ts';
+import { Forms } from './int8/forms.ts';
+import { intervalOf } from './int8/intervals.ts';
+import { type Plan, planInt8, type Role } from './int8/plan.ts';
+import { quantizeWeights } from './int8/weights.ts';
+
+const options = z.strictObject({
+  observer: z.enum(['min-max', 'percentile', 'mse', 'entropy']).default('percentile'),
+  percentile: z.number().gt(50).max(100).default(99.99),
+  /** 7: ±64, exact on x86 without VNNI too; 8: ±127; auto: 7 for such a board and for a portable model. */
+  weightBits: z.union([z.literal('auto'), z.literal(7), z.literal(8)]).default('auto'),
+  keepFirst: z.int().nonnegative().default(0),
+  exclude: z.array(z.string()).default([]),
+});
+type Options = z.output<typeof options>;
+
+/**
+ * Static int8 as one portable graph of QuantizeLinear and DequantizeLinear: symmetric int8 weights per output channel,
+ * asymmetric uint8 activations over calibrated intervals, int32 biases. Conv always gives integers (without a
+ * QuantizeLinear behind it, it does not fuse); MatMul and Gemm give floats unless integers are wanted.
+ * Relu and Clip vanish into saturation; hard-swish runs on integers: the convolution saturates where the gate closes,
+ * and the gate is a Clip of the same integers, read at another scale. Whatever has no integer kernel, or stands alone
+ * between floats, stays as it is, and its reason is noted.
+ * @throws {CompilerError} `compiler/calibration` where no `calibrate` pass came before
+ */
+export const quantizeInt8Static = definePass({
+  name: 'quantize-int8-static',
+  stage: 'convert',
+  options,
+  run(graph, { note, calibration, board }, options) {
+    if (!calibration)
+      throw new CompilerError('compiler/calibration', 'static int8 needs calibration data', {
+        hint: 'give --data, or use --activations dynamic',
+      });
+    const plan = planInt8(graph, { ...options, isObserved: (value) => calibration.histogram(value) !== undefined });
+    for (const node of graph.nodes) {
+      const reason = plan.reasons.get(node);
+      if (reason !== undefined && !isBookkeeping(node)) note(node, reason, 'float');
+    }
+    const bits = options.weightBits === 'auto' ? (board && board.boardClass !== 'x64' ? 8 : 7) : options.weightBits;
+    const work: Work = { graph, plan, calibration, options, bits, forms: new Forms(graph), entries: new Set() };
+    for (const node of [...graph.nodes]) {
+      const role = plan.roles.get(node);
+      if (!role) continue;
+      note(node, describe(role), 'quantized');
+      convert(work, node, role);
+    }
+    connectFloats(work);
+    graph.removeDead();
+    return graph;
+  },
+});
+
+interface Work {
+  readonly graph: Graph;
+  readonly plan: Plan;
+  readonly calibration: Calibration;
+  readonly options: Options;
+  readonly bits: 7 | 8;
+  readonly forms: Forms;
+  /** Float values that were quantized for an integer reader; their float readers keep reading the float. */
+  readonly entries: Set<string>;
+}
+
+function isBookkeeping(node: Node): boolean {
+  return (
+    ['Constant', 'Shape', 'Cast', 'Identity', 'Gather', 'Concat', 'Slice'].includes(node.opType) &&
+    !node.graph.isOutput(node.outputs[0] ?? '')
+  );
+}
+
+function describe(role: Role): string {
+  switch (role.kind) {
+    case 'core':
+      return 'int8 weights, uint8 activations';
+    case 'saturate':
+      return 'vanished: the integers before it saturate';
+    case 'gate':
+      return 'the same integers, cut and read at another scale';
+    case 'reread':
+      return 'vanished: the same integers, read at another scale';
+    case 'move':
+      return 'moves integers';
+    case 'compute':
+      return 'an integer kernel between quantized nodes';
+  }
+}
+
+function convert(work: Work, node: Node, role: Role): void {
+  const { graph, forms, bits } = work;
+  const [output = ''] = node.outputs;
+  switch (role.kind) {
+    case 'core': {
+      const input = inputForm(work, node.inputs[0] ?? '');
+      node.setInput(0, forms.read(input));
+      quantizeWeights(role.linear, input, forms, bits);
+      const wanted = graph.consumers(output).some((reader) => work.plan.roles.has(reader));
+      if (node.opType === 'Conv' || wanted) quantizeOutput(work, node);
+      return;
+    }
+    case 'compute':
+      for (const [index, name] of node.inputs.entries()) node.setInput(index, forms.read(inputForm(work, name)));
+      quantizeOutput(work, node);
+      return;
+    case 'saturate': {
+      const form = inputForm(work, node.inputs[0] ?? '');
+      graph.removeNode(node);
+      forms.set(output, form);
+      return;
+    }
+    case 'reread': {
+      const index = node.inputs.findIndex((name) => !graph.constant(name));
+      const form = inputForm(work, node.inputs[index] ?? '');
+      const scale = Math.fround(form.scale * role.scale);
+      const exact = form.zeroPoint - role.shift / scale;
+      const zeroPoint = Math.max(0, Math.min(255, Math.round(exact)));
+      graph.removeNode(node);
+      forms.set(output, { ...form, scale, zeroPoint, rest: form.rest * role.scale + (zeroPoint - exact) * scale });
+      return;
+    }
+    case 'gate':
+      convertGate(work, node, role.slope);
+      return;
+    case 'move': {
+      const form = inputForm(work, node.inputs[0] ?? '');
+      const q = graph.uniqueName(`${output}_q`);
+      node.setInput(0, form.q);
+      node.setOutput(0, q);
+      forms.set(output, { ...form, q, made: node });
+      return;
+    }
+  }
+}
+
+/** The gate is `slope · (x + closed)`, cut at 1: x's own integers at scale `slope · s`, cut at twice x's zero point. */
+function convertGate({ graph, forms }: Work, node: Node, slope: number): void {
+  const [x = ''] = node.inputs;
+  const [output = ''] = node.outputs;
+  const form = forms.get(x);
+  if (!form) throw new CompilerError('compiler/graph', `no integers for the gate ${output}`, { where: node.name });
+  const top = 2 * form.zeroPoint;
+  const scale = Math.fround(1 / top);
+  const alone = graph.consumers(x).filter((reader) => reader.opType !== 'QuantizeLinear').length === 1;
+  if (Math.abs(slope * form.scale * top - 1) > 1e-3)
+    throw new CompilerError('compiler/graph', `the gate ${output} opens off its step`, { where: node.name });
+  if (alone && top >= 254) {
+    // All of x's interval is the gate's: at most one step (1/254) is left over at the top.
+    graph.removeNode(node);
+    forms.set(output, { ...form, scale, zeroPoint: 0, rest: 0 });
+    return;
+  }
+  const q = graph.uniqueName(`${output}_q`);
+  const made = graph.addNode({ opType: 'Clip', inputs: [form.q, '', forms.zero(top)], outputs: [q] }, { before: node });
+  graph.removeNode(node);
+  forms.set(output, { q, scale, zeroPoint: 0, rest: 0, made });
+}
+
+function inputForm(work: Work, value: string) {
+  const known = work.forms.get(value);
+  if (known) return known;
+  const form = work.forms.quantize(value, interval(work, value));
+  work.forms.set(value, form);
+  work.entries.add(value);
+  return form;
+}
+
+function quantizeOutput(work: Work, node: Node): void {
+  const { graph, forms } = work;
+  const [output = ''] = node.outputs;
+  const range = interval(work, output);
+  let raw = output;
+  if (graph.isOutput(output)) {
+    // The graph's own name goes to the reading of the integers.
+    raw = graph.uniqueName(`${output}_raw`);
+    node.setOutput(0, raw);
+  }
+  forms.set(output, forms.quantize(raw, range, output));
+}
+
+function interval({ graph, plan, calibration, options }: Work, value: string) {
+  return intervalOf(graph, value, plan.roles, calibration, options);
+}
+
+/** Gives every float reader of integers a float reading; `Shape` takes the integers as they are. */
+function connectFloats({ graph, plan, forms, entries }: Work): void {
+  for (const [value, form] of [...forms.entries()]) {
+    if (entries.has(value)) continue;
+    for (const reader of [...graph.consumers(value)]) {
+      if (plan.roles.has(reader) || reader === form.made) continue;
+      const shapeOnly = reader.opType === 'Shape' || reader.opType === 'Size';
+      const source = shapeOnly ? form.q : forms.read(form);
+      for (const [index, name] of reader.inputs.entries()) if (name === value) reader.setInput(index, source);
+    }
+    if (graph.isOutput(value)) forms.addReading(form, value);
+  }
+}

@@ -1,0 +1,119 @@
+import type { Board } from '@flotilla/boards';
+import { checkModel, cloneModel, type Model } from '@flotilla/onnx';
+import type { Tensors } from '@flotilla/runtime';
+import type { Calibration } from './calibrate/calibration.ts';
+import { openModelSession } from './calibrate/model-session.ts';
+import { CompilerError } from './errors.ts';
+import type { Note, PassContext, Stage } from './pass.ts';
+import type { Recipe } from './recipe.ts';
+import { findPass } from './registry.ts';
+import { type RewriteCheck, verifyRewrite } from './verify-rewrite.ts';
+
+/** What a `DataSet` has of interest here. */
+export interface CalibrationData {
+  samples(): AsyncIterable<{ readonly inputs: Tensors }>;
+}
+
+export interface ApplyOptions {
+  readonly calibrationData?: CalibrationData | undefined;
+  readonly board?: Board | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
+}
+
+export interface Progress {
+  readonly pass: string;
+  readonly done: number;
+  readonly total: number | undefined;
+}
+
+export interface Applied {
+  readonly model: Model;
+  /** The source after the rewrites alone: what clean-up gives, apart from quantization. */
+  readonly cleaned: Model;
+  readonly notes: readonly Note[];
+  readonly warnings: readonly string[];
+  /** How the rewrites were checked; undefined where the recipe has none. */
+  readonly rewriteCheck: RewriteCheck | undefined;
+}
+
+/**
+ * Runs a recipe on a copy of the model. Before the first pass that is no rewrite, the rewritten model's outputs are
+ * compared with the source's on the first samples (or on made-up inputs where there is no data).
+ * @throws {CompilerError} `compiler/rewrite-changed`, `compiler/recipe`, `compiler/calibration`, `compiler/weights` …
+ */
+export async function applyRecipe(model: Model, recipe: Recipe, options: ApplyOptions = {}): Promise<Applied> {
+  const { calibrationData, board, signal, onProgress } = options;
+  checkOrder(recipe);
+  const work = cloneModel(model);
+  const notes: Note[] = [];
+  const warnings: string[] = [];
+  const samples = calibrationData && (() => inputsOf(calibrationData, signal));
+  let calibration: Calibration | undefined;
+  let cleaned: Model | undefined;
+  let rewriteCheck: RewriteCheck | undefined;
+  let rewritten = false;
+
+  const endRewrites = async (): Promise<Model> => {
+    if (rewritten) {
+      checkModel(work);
+      rewriteCheck = await verifyRewrite(model, work, samples);
+    }
+    return cloneModel(work);
+  };
+
+  for (const step of recipe.passes) {
+    signal?.throwIfAborted();
+    const pass = findPass(step.pass);
+    if (!pass) throw new CompilerError('compiler/recipe', `unknown pass "${step.pass}"`);
+    if (pass.stage === 'rewrite') rewritten = true;
+    else cleaned ??= await endRewrites();
+    const floatModel = cleaned ?? model;
+    const context: PassContext = {
+      note: (node, reason, outcome = 'kept') => {
+        notes.push({ pass: pass.name, node: node.name, op: node.opType, outcome, reason });
+      },
+      warn: (message) => {
+        warnings.push(message);
+      },
+      samples,
+      get calibration() {
+        return calibration;
+      },
+      keepCalibration: (kept) => {
+        calibration = kept;
+      },
+      floatModel,
+      open: openModelSession,
+      board,
+      progress: (done, total) => onProgress?.({ pass: pass.name, done, total }),
+      signal,
+    };
+    await pass.run(work.graph, context, step.options);
+  }
+  cleaned ??= await endRewrites();
+  checkModel(work);
+  return { model: work, cleaned, notes, warnings, rewriteCheck };
+}
+
+const order: readonly Stage[] = ['rewrite', 'analyze', 'calibrate', 'convert'];
+
+/** A rewrite after a conversion could not be told from the conversion's own error. */
+function checkOrder(recipe: Recipe): void {
+  let last: { name: string; stage: Stage } | undefined;
+  for (const { pass: name } of recipe.passes) {
+    const stage = findPass(name)?.stage ?? 'rewrite';
+    if (last && stage === 'rewrite' && last.stage !== 'rewrite')
+      throw new CompilerError('compiler/recipe', `pass ${name} rewrites the graph and must come before ${last.name}`);
+    if (last && order.indexOf(stage) < order.indexOf(last.stage) && stage !== 'calibrate')
+      throw new CompilerError('compiler/recipe', `pass ${name} (${stage}) must come before ${last.name}`);
+    last = { name, stage };
+  }
+}
+
+async function* inputsOf(data: CalibrationData, signal: AbortSignal | undefined): AsyncIterable<Tensors> {
+  for await (const { inputs } of data.samples()) {
+    signal?.throwIfAborted();
+    yield inputs;
+  }
+}
