@@ -25,22 +25,25 @@ export interface Note {
 /** What a pass may lean on beside the graph. */
 export interface PassContext {
   /** Says why a node stays as it is, or what became of it; ends in the report. Outcome `kept` unless given. */
-  note(node: Node, reason: string, outcome?: Outcome): void;
+  readonly note: (node: Node, reason: string, outcome?: Outcome) => void;
   /** Says something of the whole conversion that the user should know. */
-  warn(message: string): void;
+  readonly warn: (message: string) => void;
   /** Calibration samples, from the first one at each call; undefined where there are none. */
   readonly samples: (() => AsyncIterable<Tensors>) | undefined;
   /** What the `calibrate` pass measured; undefined before it ran. */
   readonly calibration: Calibration | undefined;
   /** Hands activation statistics to the passes that follow. */
-  keepCalibration(calibration: Calibration): void;
+  readonly keepCalibration: (calibration: Calibration) => void;
   /** The model as the rewrites left it, before the first conversion. Not to be edited. */
   readonly floatModel: Model;
   /** Loads a model to run samples through it. The caller closes it. */
-  open(model: Model, options?: { readonly optimization?: 'disabled' | 'basic' | 'all' | undefined }): Promise<Session>;
+  readonly open: (
+    model: Model,
+    options?: { readonly optimization?: 'disabled' | 'basic' | 'all' | undefined },
+  ) => Promise<Session>;
   /** The one board this is compiled for; undefined for a portable result. */
   readonly board: Board | undefined;
-  progress(done: number, total: number | undefined): void;
+  readonly progress: (done: number, total: number | undefined) => void;
   readonly signal: AbortSignal | undefined;
 }
 

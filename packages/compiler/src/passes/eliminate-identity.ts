@@ -1,4 +1,5 @@
-import { floats, inferTypes, type Node } from '@flotilla/onnx';
+import { floats, type Node } from '@flotilla/onnx';
+import { inferTypes } from '../onnx-later.ts';
 import { z } from 'zod';
 import { definePass } from '../pass.ts';
 import { handOn } from './edit.ts';
@@ -18,12 +19,18 @@ export const eliminateIdentity = definePass({
     for (const node of [...graph.walk()]) {
       const kept = handsOn(node, rankOf) ?? (isIdleCast(node, (value) => types.get(value)?.dtype) ? 0 : undefined);
       if (kept === undefined) continue;
-      if (node.graph.joinsInputToOutput(node)) note(node, 'kept: joins a graph input to a graph output');
-      else handOn(node, node.inputs[kept] ?? '');
+      const value = node.inputs[kept] ?? '';
+      if (joinsNames(node, value)) note(node, "kept: both names are the graph's own");
+      else handOn(node, value);
     }
     return graph;
   },
 });
+
+/** True where neither name can go: a graph output on one side; an input, constant or other output on the other. */
+function joinsNames({ graph, outputs }: Node, value: string): boolean {
+  return graph.isOutput(outputs[0] ?? '') && (graph.producer(value) === undefined || graph.isOutput(value));
+}
 
 /** The index of the input that comes out unchanged. */
 function handsOn(node: Node, rankOf: (value: string) => number | undefined): 0 | 1 | undefined {

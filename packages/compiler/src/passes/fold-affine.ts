@@ -1,12 +1,5 @@
-import {
-  floats,
-  type Graph,
-  inferTypes,
-  type Node,
-  type Tensor,
-  tensorFromFloats,
-  type ValueType,
-} from '@flotilla/onnx';
+import { floats, type Graph, type Node, type Tensor, tensorFromFloats, type ValueType } from '@flotilla/onnx';
+import { inferTypes } from '../onnx-later.ts';
 import { z } from 'zod';
 import { definePass } from '../pass.ts';
 import { handOn, setConstant, soleReader, withConstant } from './edit.ts';

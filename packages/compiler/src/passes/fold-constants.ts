@@ -1,4 +1,5 @@
-import { inferTypes, type Node, type ValueType } from '@flotilla/onnx';
+import { type Node, type ValueType } from '@flotilla/onnx';
+import { inferTypes } from '../onnx-later.ts';
 import { z } from 'zod';
 import { CompilerError } from '../errors.ts';
 import { definePass } from '../pass.ts';

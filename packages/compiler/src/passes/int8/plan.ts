@@ -29,7 +29,7 @@ export interface PlanOptions {
   /** Node names and operators that stay float. */
   readonly exclude: readonly string[];
   /** Whether calibration saw the value. */
-  isObserved(value: string): boolean;
+  readonly isObserved: (value: string) => boolean;
 }
 
 const moves = new Set([

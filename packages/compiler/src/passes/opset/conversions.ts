@@ -7,7 +7,7 @@ export type Types = ReadonlyMap<string, ValueType>;
 /** What changed for an operator in one version of ai.onnx, between 7 and 21. */
 export interface Conversion {
   readonly since: number;
-  convert(node: Node, types: Types): void;
+  readonly convert: (node: Node, types: Types) => void;
 }
 
 /** In rising order of version. Operators without an entry mean the same from 7 to 21. */
