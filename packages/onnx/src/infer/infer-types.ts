@@ -109,7 +109,10 @@ function refineDims(
 ): readonly Dim[] | undefined {
   if (dims === undefined || declared === undefined) return dims ?? declared;
   if (dims.length !== declared.length) return dims;
-  return dims.map((dim, i) => (typeof dim === 'number' ? dim : (declared[i] ?? dim)));
+  return dims.map((dim, i) => {
+    const other = declared[i];
+    return typeof dim === 'number' ? dim : typeof other === 'number' ? other : (dim ?? other);
+  });
 }
 
 function sameType(a: ValueType, b: ValueType): boolean {

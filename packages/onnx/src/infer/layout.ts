@@ -1,5 +1,5 @@
 import type { Dim } from '../types.ts';
-import { axisOf, broadcast, type Fact, type Op, product, type Rules, single, unknowns } from './op.ts';
+import { axisOf, broadcast, type Fact, maxValues, type Op, product, type Rules, single, unknowns } from './op.ts';
 
 /** Operators that move elements about: what they do to shapes is all they do. */
 export const layout: Rules = {
@@ -24,7 +24,7 @@ export function shapeAt(op: Op, index: number): readonly Dim[] | undefined {
   const values = op.values(index);
   if (values !== undefined) return values.map((dim) => (typeof dim === 'number' && dim < 0 ? undefined : dim));
   const [rank] = op.dims(index) ?? [];
-  return typeof rank === 'number' ? unknowns(rank) : undefined;
+  return typeof rank === 'number' && rank <= maxValues ? unknowns(rank) : undefined;
 }
 
 function reshape(op: Op): Fact {
@@ -154,10 +154,19 @@ function concat(op: Op): Fact {
     if (i !== axis) return lengths.find((dim) => typeof dim === 'number') ?? lengths.find((dim) => dim !== undefined);
     return lengths.length === 1 ? lengths[0] : sum(lengths);
   });
-  const known =
-    rank === 1 && inputs.every((input) => input?.values !== undefined || typeof input?.dims?.[0] === 'number');
-  const values = inputs.flatMap((input) => input?.values ?? unknowns(Number(input?.dims?.[0] ?? 0)));
-  return { dtype: first?.dtype, dims, values: known && /^int(32|64)$/.test(first?.dtype ?? '') ? values : undefined };
+  const integer = /^int(32|64)$/.test(first?.dtype ?? '');
+  return { dtype: first?.dtype, dims, values: rank === 1 && integer ? concatValues(inputs) : undefined };
+}
+
+function concatValues(inputs: readonly (Fact | undefined)[]): readonly Dim[] | undefined {
+  const all: Dim[] = [];
+  for (const input of inputs) {
+    const [length] = input?.dims ?? [];
+    if (input?.values !== undefined) all.push(...input.values);
+    else if (typeof length === 'number' && length <= maxValues) all.push(...unknowns(length));
+    else return undefined;
+  }
+  return all.length <= maxValues ? all : undefined;
 }
 
 function sum(dims: readonly Dim[]): number | undefined {

@@ -70,8 +70,8 @@ export class Op {
   }
 }
 
-/** More elements are no shape. */
-const maxValues = 256;
+/** More elements are no shape; and lengths come from the file, so nothing is allocated by them beyond this. */
+export const maxValues = 256;
 
 export function factOf(tensor: Tensor): Fact {
   const { dtype, dims } = tensor;

@@ -42,6 +42,7 @@ export const sources: Rules = {
   GatherBlockQuantized: single((op) => ({ dtype: op.dtype(2), dims: undefined })),
   If: branch,
   Loop: loop,
+  Scan: scan,
 };
 
 /** Opset 15 has `start` and `end`. */
@@ -128,5 +129,22 @@ function loop(op: Op): readonly (Fact | undefined)[] {
   return outputs.map((fact, i): Fact | undefined => {
     if (i < carried) return { dtype: fact?.dtype ?? op.dtype(i + 2), dims: undefined };
     return fact && { dtype: fact.dtype, dims: fact.dims === undefined ? undefined : [undefined, ...fact.dims] };
+  });
+}
+
+/** States keep their types; the others are taken apart, and put together again, along axis 0. @see Scan-9 */
+function scan(op: Op): readonly (Fact | undefined)[] {
+  const [body] = op.node.subgraphs;
+  if (body === undefined || op.opset < 9) return [];
+  const states = op.node.inputs.length - op.node.int('num_scan_inputs', 0);
+  const inputs = op.node.inputs.map((_, i): Fact => {
+    const dims = i < states ? op.dims(i) : op.dims(i)?.slice(1);
+    const plain = i < states || !op.node.attributes.has('scan_input_axes');
+    return { dtype: op.dtype(i), dims: plain ? dims : undefined };
+  });
+  const stretch = op.node.attributes.has('scan_output_axes');
+  return op.inferBody(body, inputs).map((fact, i): Fact | undefined => {
+    if (i < states || fact === undefined) return fact && { dtype: fact.dtype, dims: fact.dims };
+    return { dtype: fact.dtype, dims: stretch || fact.dims === undefined ? undefined : [undefined, ...fact.dims] };
   });
 }
