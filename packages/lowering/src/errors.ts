@@ -1,7 +1,9 @@
 /** Codes travel in reports and `--json`: never renamed. */
-export type LoweringErrorCode = 'lowering/unsupported';
+export type LoweringErrorCode =
+  /** doc: a DequantizeLinear's weights, scales and block length do not fit each other; the pack was not made by this compiler, or is damaged */
+  'lowering/shape';
 
-/** A graph that cannot be lowered for a board. */
+/** A graph that cannot be specialised. */
 export class LoweringError extends Error {
   override readonly name = 'LoweringError';
   readonly code: LoweringErrorCode;

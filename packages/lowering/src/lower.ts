@@ -1,0 +1,197 @@
+import type { Board } from '@flotilla/boards';
+import { cloneModel, type Graph, type Model, type NewTensor, type Node, tensorFromFloats } from '@flotilla/onnx';
+import { dynamicInt8Weight } from './dynamic-int8.ts';
+import { describeFused, isQuantizedUnit } from './fused.ts';
+import { nBitsWeight, unfitForNBits } from './nbits.ts';
+import { POLICIES, type Policy } from './policy.ts';
+import { dequantize, type QuantizedConstant, quantizedConstant } from './quantized-constant.ts';
+import { hasFullRangeWeights } from './weight-range.ts';
+
+/** Part of every cache key: raised whenever the same pack and board would give another graph. */
+export const LOWERING_VERSION = 1;
+
+/** One decision: which kernel a node of the portable graph runs as, and why. */
+export interface Choice {
+  readonly node: string;
+  readonly op: string;
+  readonly kernel: string;
+  readonly reason: string;
+}
+
+export interface Lowered {
+  readonly model: Model;
+  /** ONNX Runtime session config entries that belong to this model. */
+  readonly session: { readonly [key: string]: string };
+  readonly choices: readonly Choice[];
+}
+
+/**
+ * The portable graph as ONNX Runtime runs it fastest on one board. Weights that only DequantizeLinear reads become
+ * MatMulNBits, DynamicQuantizeMatMul or GatherBlockQuantized, or floats where nothing computes with them quantized
+ * (ONNX Runtime would dequantize them anew at every run). Quantize/Dequantize pairs around int8 operators stay:
+ * ONNX Runtime fuses them itself. The model given is not changed.
+ * @throws {LoweringError} `lowering/shape`
+ */
+export function lowerModel(model: Model, board: Board): Lowered {
+  const lowered = cloneModel(model);
+  const policy = POLICIES[board.boardClass];
+  const choices: Choice[] = [];
+  const fused = describeFused(lowered.graph);
+  const dequantizers = [...lowered.graph.walk({ opType: 'DequantizeLinear' })]; // first: the graph changes below
+  for (const node of dequantizers) {
+    const constant = quantizedConstant(node);
+    if (constant) lowerReaders(new Weight(constant, policy), choices);
+  }
+  lowered.graph.removeDead();
+  if (choices.some(({ kernel }) => MICROSOFT.includes(kernel))) lowered.setOpset('com.microsoft', 1);
+  // Seven-bit weights cannot overflow, and the exact sums would cost an x86 without VNNI a fifth of its speed.
+  const exact =
+    board.boardClass === 'x64' && hasFullRangeWeights(lowered.graph) ? { 'session.x64quantprecision': '1' } : {};
+  return { model: lowered, session: { ...policy.session, ...exact }, choices: [...choices, ...fused] };
+}
+
+const MICROSOFT: readonly string[] = ['MatMulNBits', 'DynamicQuantizeMatMul', 'GatherBlockQuantized'];
+
+function lowerReaders(weight: Weight, choices: Choice[]): void {
+  const { node } = weight.constant;
+  const [output = ''] = node.outputs;
+  const readers = [...node.graph.consumers(output)]; // first: each stops being one below
+  for (const reader of readers) {
+    if (isQuantizedUnit(reader, node)) continue; // ONNX Runtime's own fusion
+    const lowered = lowerReader(weight, reader, output);
+    choices.push({ node: reader.name, op: reader.opType, ...lowered });
+  }
+}
+
+type Kernel = Pick<Choice, 'kernel' | 'reason'>;
+
+function lowerReader(weight: Weight, reader: Node, output: string): Kernel {
+  const matrix = reader.graph === weight.constant.node.graph ? matrixUse(reader, output) : 'it stands in a body';
+  if (typeof matrix === 'string') return expand(weight, reader, output, matrix);
+  const unfit = matrix.kind === 'gather' ? unfitForGather(weight.constant, reader) : unfitForNBits(weight.constant);
+  if (unfit !== undefined) return expand(weight, reader, output, unfit);
+  if (matrix.kind === 'gather') return gatherBlocks(weight, reader);
+  return weight.policy.weightOnly === 'nbits'
+    ? matMulNBits(weight, reader, matrix)
+    : dynamicInt8(weight, reader, matrix);
+}
+
+interface MatrixUse {
+  readonly kind: 'product';
+  readonly transposed: boolean;
+  /** Gemm's C; '' for none. */
+  readonly bias: string;
+}
+
+/** How a node multiplies by the weight or looks rows up in it; else, in words, why it does not. */
+function matrixUse(reader: Node, output: string): MatrixUse | { readonly kind: 'gather' } | string {
+  if (reader.domain !== '') return `${reader.opType} computes in float`;
+  if (reader.opType === 'Gather' && reader.inputs[0] === output) return { kind: 'gather' };
+  if (reader.inputs[1] !== output || reader.inputs[0] === output) return `${reader.opType} computes in float`;
+  if (reader.opType === 'MatMul') return { kind: 'product', transposed: false, bias: '' };
+  if (reader.opType !== 'Gemm') return `${reader.opType} has no kernel for such weights`;
+  const bias = reader.inputs[2] ?? '';
+  const plain = reader.float('alpha', 1) === 1 && (bias === '' || reader.float('beta', 1) === 1);
+  if (!plain || reader.int('transA', 0) !== 0) return 'Gemm with alpha, beta or transA';
+  if (bias !== '' && reader.graph.constant(bias)?.dims.length !== 1) return 'Gemm whose C is not a constant row';
+  return { kind: 'product', transposed: reader.int('transB', 0) !== 0, bias };
+}
+
+function matMulNBits(weight: Weight, reader: Node, { transposed, bias }: MatrixUse): Kernel {
+  const { names, k, n, bits, block } = weight.once(`nbits ${transposed}`, () => {
+    const { q, scale, zeroPoint, ...sizes } = nBitsWeight(weight.constant, transposed);
+    return { ...sizes, names: weight.addAll({ q, scale, ...(zeroPoint && { zero_point: zeroPoint }) }) };
+  });
+  const inputs = [reader.inputs[0] ?? '', ...names, ...(names.length === 2 ? [''] : [])];
+  const attributes = {
+    K: { int: k },
+    N: { int: n },
+    bits: { int: bits },
+    block_size: { int: block },
+    accuracy_level: { int: 4 },
+  };
+  replaceNode(reader, 'MatMulNBits', bias === '' ? trimmed(inputs) : [...inputs, '', bias], attributes);
+  return { kernel: 'MatMulNBits', reason: `${bits} bits, blocks of ${block}; ${weight.policy.weightOnlyReason}` };
+}
+
+function dynamicInt8(weight: Weight, reader: Node, { transposed, bias }: MatrixUse): Kernel {
+  const names = weight.once(`int8 ${transposed}`, () =>
+    weight.addAll({ ...dynamicInt8Weight(weight.constant, transposed) }),
+  );
+  const inputs = [reader.inputs[0] ?? '', ...names];
+  replaceNode(reader, 'DynamicQuantizeMatMul', bias === '' ? inputs : [...inputs, '', bias], {});
+  return { kernel: 'DynamicQuantizeMatMul', reason: weight.policy.weightOnlyReason };
+}
+
+function unfitForGather({ tensor, bits, axis, block }: QuantizedConstant, reader: Node): string | undefined {
+  if (bits !== 4 || tensor.dims.length !== 2 || axis !== 1)
+    return 'Gather reads 4 bits in blocks along the last axis only';
+  if (reader.int('axis', 0) !== 0) return 'Gather along another axis than the first';
+  const width = tensor.dims[1] ?? 0;
+  return block < 16 || (block & (block - 1)) !== 0 || width % block !== 0
+    ? `blocks of ${block} in rows of ${width}`
+    : undefined;
+}
+
+/** No weight is made anew: the operator reads the portable form. */
+function gatherBlocks({ constant }: Weight, reader: Node): Kernel {
+  const [q = '', scale = '', zero = ''] = constant.node.inputs;
+  const inputs = trimmed([q, reader.inputs[1] ?? '', scale, zero]);
+  const attributes = { gather_axis: { int: 0 }, quantize_axis: { int: 1 }, block_size: { int: constant.block } };
+  replaceNode(reader, 'GatherBlockQuantized', inputs, attributes);
+  return { kernel: 'GatherBlockQuantized', reason: 'dequantizes only the rows that are looked up' };
+}
+
+function expand(weight: Weight, reader: Node, output: string, why: string): Kernel {
+  const [name = ''] = weight.once('floats', () =>
+    weight.addAll({ floats: tensorFromFloats(weight.constant.tensor.dims, dequantize(weight.constant)) }),
+  );
+  for (const [index, input] of reader.inputs.entries()) if (input === output) reader.setInput(index, name);
+  return {
+    kernel: `${reader.opType} (fp32)`,
+    reason: `${why}; expanded once, ONNX Runtime would dequantize at every run`,
+  };
+}
+
+function replaceNode(
+  node: Node,
+  opType: string,
+  inputs: readonly string[],
+  attributes: { readonly [name: string]: { readonly int: number } },
+): void {
+  const { graph, name, outputs } = node;
+  const next = graph.nodes[graph.nodes.indexOf(node) + 1];
+  graph.removeNode(node);
+  graph.addNode({ opType, domain: 'com.microsoft', name, inputs, outputs, attributes }, { before: next });
+}
+
+function trimmed(inputs: readonly string[]): readonly string[] {
+  const last = inputs.findLastIndex((name) => name !== '');
+  return inputs.slice(0, last + 1);
+}
+
+/** One constant and the forms that were made of it: readers share them, so that tied weights stay tied. */
+class Weight {
+  readonly constant: QuantizedConstant;
+  readonly policy: Policy;
+  private readonly made = new Map<string, unknown>();
+
+  constructor(constant: QuantizedConstant, policy: Policy) {
+    this.constant = constant;
+    this.policy = policy;
+  }
+
+  once<T>(form: string, make: () => T): T {
+    if (!this.made.has(form)) this.made.set(form, make());
+    return this.made.get(form) as T;
+  }
+
+  addAll(tensors: { readonly [suffix: string]: NewTensor }): string[] {
+    const { graph }: { graph: Graph } = this.constant.node;
+    return Object.entries(tensors).map(([suffix, tensor]) => {
+      const name = graph.uniqueName(`${this.constant.node.inputs[0]}_${suffix}`);
+      graph.addInitializer(name, tensor);
+      return name;
+    });
+  }
+}

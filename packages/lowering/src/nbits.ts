@@ -1,0 +1,84 @@
+import type { NewTensor } from '@flotilla/onnx';
+import { tensorFromFloats } from '@flotilla/onnx';
+import { type QuantizedConstant, values } from './quantized-constant.ts';
+
+/** A matrix as `com.microsoft.MatMulNBits` wants it: one row per output, blocks along K. */
+export interface NBitsWeight {
+  readonly k: number;
+  readonly n: number;
+  readonly bits: 4 | 8;
+  readonly block: number;
+  /** uint8 `[N, ceil(K / block), block · bits / 8]`, first element in the low nibble. */
+  readonly q: NewTensor;
+  /** float32 `[N · blocks]`. */
+  readonly scale: NewTensor;
+  /** uint8, packed like q within a row; undefined where every zero point is the middle, 2^(bits−1). */
+  readonly zeroPoint: NewTensor | undefined;
+}
+
+/** Blocks that have fast kernels; any other falls to a generic path. */
+const BLOCKS: readonly number[] = [16, 32, 64, 128, 256];
+/** For weights with one scale per column: any block gives the same numbers. */
+const COLUMN_BLOCK = 64;
+
+/** Why a constant has no such form; undefined if it has one. */
+export function unfitForNBits(constant: QuantizedConstant): string | undefined {
+  const { tensor, bits, block, axis, cols } = constant;
+  if (tensor.dims.length !== 2) return `its weight has rank ${tensor.dims.length}`;
+  if (bits === 32) return 'its weight is int32';
+  if (bits === 4 && !BLOCKS.includes(block)) return `block length ${block} has no fast kernel`;
+  if (bits === 8 && block !== 0) return 'int8 in blocks';
+  const k = bits === 4 ? cols : (tensor.dims[1 - axis] ?? 0);
+  return k < 16 ? `only ${k} weights to sum over` : undefined;
+}
+
+/** @param transposed the weight is `[N, K]`, as Gemm's `transB` has it */
+export function nBitsWeight(constant: QuantizedConstant, transposed: boolean): NBitsWeight {
+  const { tensor, bits } = constant;
+  const [rows = 0, columns = 0] = tensor.dims;
+  const [k, n] = transposed ? [columns, rows] : [rows, columns];
+  const block = bits === 4 ? constant.block : COLUMN_BLOCK;
+  const blocks = Math.ceil(k / block);
+  const middle = tensor.dtype.startsWith('u') ? 0 : bits === 4 ? 8 : 128; // signed values are stored shifted
+  const levels = values(tensor);
+  const perByte = bits === 4 ? 2 : 1;
+  const q = new Uint8Array((n * blocks * block) / perByte);
+  const scale = new Float32Array(n * blocks);
+  const zeros = new Uint8Array(n * Math.ceil(blocks / perByte));
+  const zeroAt = (index: number) => ((constant.zeroPoint?.[index] ?? 0) as number) + middle;
+  for (let j = 0; j < n; j++) {
+    for (let b = 0; b < blocks; b++) {
+      const index = scaleIndex(constant, transposed, { b, j, blocks, n });
+      scale[j * blocks + b] = constant.scale[index] ?? 0;
+      const at = bits === 4 ? j * Math.ceil(blocks / 2) + (b >> 1) : j * blocks + b;
+      zeros[at] = (zeros[at] ?? 0) | (zeroAt(index) << (bits === 4 ? (b & 1) << 2 : 0));
+    }
+    for (let i = 0; i < k; i++) {
+      const level = (levels[transposed ? j * k + i : i * n + j] ?? 0) + middle;
+      const at = j * blocks * block + i;
+      if (bits === 4) q[at >> 1] = (q[at >> 1] ?? 0) | (level << ((at & 1) << 2));
+      else q[at] = level;
+    }
+  }
+  // A last block that is cut short needs no care: ONNX Runtime reads K activations, whatever q holds beyond.
+  const symmetric = middle > 0 && constant.zeroPoint === undefined;
+  return {
+    k,
+    n,
+    bits: bits === 4 ? 4 : 8,
+    block,
+    q: { dtype: 'uint8', dims: [n, blocks, block / perByte], bytes: q },
+    scale: tensorFromFloats([n * blocks], scale),
+    zeroPoint: symmetric ? undefined : { dtype: 'uint8', dims: [zeros.length], bytes: zeros },
+  };
+}
+
+function scaleIndex(
+  { scale, block }: QuantizedConstant,
+  transposed: boolean,
+  { b, j, blocks, n }: { b: number; j: number; blocks: number; n: number },
+): number {
+  if (scale.length === 1) return 0;
+  if (block === 0) return j; // one scale per column
+  return transposed ? j * blocks + b : b * n + j;
+}

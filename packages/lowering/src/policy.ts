@@ -1,0 +1,48 @@
+import type { BoardClass } from '@flotilla/boards';
+
+/** What a class of CPUs runs fastest. The figures are in README.md. */
+export interface Policy {
+  /** For a 2-D weight of 4 bits in blocks, or 8 bits per column. */
+  readonly weightOnly: 'nbits' | 'dynamic-int8';
+  readonly weightOnlyReason: string;
+  /** ONNX Runtime's session config entries that hold whatever the graph is. */
+  readonly session: { readonly [key: string]: string };
+}
+
+/** Threads that wait by spinning heat a small board and take the core that the network needs. */
+const CALM = { 'session.intra_op.allow_spinning': '0' };
+
+/**
+ * Full-range int8 weights overflow 16-bit sums on x86 without VNNI (here 41 for 80). This has MLAS add in 32 bits there
+ * and has no effect elsewhere, so it is set for every board whose weights may be full-range: a pack for such a board
+ * then gives its own numbers on any machine.
+ */
+const EXACT_SUMS = { 'session.x64quantprecision': '1' };
+
+/** What ONNX Runtime would assume anyway (1.30.0), spelt out: another default would cost up to 100 times. */
+const INT8_ACTIVATIONS = { 'session.qdq_matmulnbits_accuracy_level': '4' };
+
+export const POLICIES: { readonly [C in BoardClass]: Policy } = {
+  x64: {
+    weightOnly: 'nbits',
+    weightOnlyReason:
+      'at one row as fast as int8 with half the bytes; level 4: a quarter of the time of fp32 activations',
+    session: INT8_ACTIVATIONS,
+  },
+  'x64-vnni': {
+    weightOnly: 'nbits',
+    weightOnlyReason: 'fastest at one row on VNNI; level 4: int8 activations',
+    session: { ...INT8_ACTIVATIONS, ...EXACT_SUMS },
+  },
+  arm64: {
+    weightOnly: 'dynamic-int8',
+    weightOnlyReason:
+      'no dot product: MatMulNBits executes 7 times the instructions; signed weights, the unsigned take 1.6 times',
+    session: { ...CALM, ...EXACT_SUMS },
+  },
+  'arm64-dotprod': {
+    weightOnly: 'nbits',
+    weightOnlyReason: 'dot product: as few instructions as int8 with half the bytes; level 4: int8 activations',
+    session: { ...CALM, ...INT8_ACTIVATIONS, ...EXACT_SUMS },
+  },
+};
