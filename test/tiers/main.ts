@@ -1,7 +1,5 @@
-import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import { installTools } from './apt.ts';
-import { type Count, print, root } from './run.ts';
+import { type Count, print } from './run.ts';
 import { runChecks } from './static.ts';
 import { type TierName, tiers } from './tiers.ts';
 import { runVitest } from './vitest.ts';
@@ -22,7 +20,6 @@ else {
 async function main(): Promise<void> {
   const started = performance.now();
   const total: Count = { passed: 0, failed: 0, skipped: 0 };
-  await rm(join(root, '.cache', 'tiers'), { recursive: true, force: true });
   for (const tier of tiers) {
     if (wanted.length > 0 && !wanted.includes(tier.name)) continue;
     const since = performance.now();

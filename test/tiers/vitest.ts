@@ -1,39 +1,46 @@
 import { existsSync } from 'node:fs';
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Skipped, Summary } from './reporter.ts';
 import { type Count, print, root, run } from './run.ts';
 import type { Tier } from './tiers.ts';
 
 /** Runs one tier's test files and counts their tests; skipped ones are listed with their reason. */
-export async function runVitest(tier: Tier, filters: readonly string[]): Promise<Count> {
+export async function runVitest(tier: Tier, filters: readonly string[], show = true): Promise<Count> {
   const paths =
     filters.length === 0 ? tier.paths : filters.filter((path) => tier.paths.some((own) => overlap(path, own)));
   if (paths.length === 0) return { passed: 0, failed: 0, skipped: 0 };
-  const folder = join(root, '.cache', 'tiers');
-  const summaryFile = join(folder, `${tier.name}.json`);
-  await mkdir(folder, { recursive: true });
-  const vitest = [
-    process.execPath,
-    join(root, 'node_modules/vitest/vitest.mjs'),
-    'run',
-    '--config',
-    'test/vitest.config.ts',
-  ];
-  const options = ['--passWithNoTests', '--reporter=dot', '--reporter=./test/tiers/reporter.ts'];
-  const { status } = await run([...vitest, ...options, `--maxWorkers=${tier.workers ?? 2}`, ...paths], {
-    show: true,
-    env: { ...process.env, ...backend(), FLOTILLA_TEST_SUMMARY: summaryFile },
-  });
+  const folder = await mkdtemp(join(tmpdir(), 'flotilla-tier-'));
+  try {
+    const summaryFile = join(folder, 'summary.json');
+    const vitest = [
+      process.execPath,
+      join(root, 'node_modules/vitest/vitest.mjs'),
+      'run',
+      '--config',
+      'test/vitest.config.ts',
+    ];
+    const options = ['--passWithNoTests', '--reporter=dot', '--reporter=./test/tiers/reporter.ts'];
+    const { status } = await run([...vitest, ...options, `--maxWorkers=${tier.workers ?? 2}`, ...paths], {
+      show,
+      env: { ...process.env, ...backend(), FLOTILLA_TEST_SUMMARY: summaryFile },
+    });
+    return await readSummary(summaryFile, status);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function readSummary(file: string, status: number | null): Promise<Count> {
   // No summary: Vitest itself died, which no count of tests would show.
-  if (!existsSync(summaryFile)) {
+  if (!existsSync(file)) {
     print(`vitest ended with ${status ?? 'a signal'} and left no summary`);
     return { passed: 0, failed: 1, skipped: 0 };
   }
-  const summary = JSON.parse(await readFile(summaryFile, 'utf8')) as Summary;
-  for (const line of reasons(summary.skipped)) print(line);
-  const { passed, failed } = summary;
-  return { passed, failed: failed + (failed === 0 && status !== 0 ? 1 : 0), skipped: summary.skipped.length };
+  const { passed, failed, skipped } = JSON.parse(await readFile(file, 'utf8')) as Summary;
+  for (const line of reasons(skipped)) print(line);
+  return { passed, failed: failed + (failed === 0 && status !== 0 ? 1 : 0), skipped: skipped.length };
 }
 
 /** `packages/onnx` is in the tier of `packages/`, and `packages` holds it. */
