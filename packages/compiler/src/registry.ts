@@ -1,6 +1,7 @@
 import type { Pass } from './pass.ts';
 import { analyze } from './passes/analyze.ts';
 import { calibrate } from './passes/calibrate.ts';
+import { convertInt4 } from './passes/convert-int4.ts';
 import { correctBias } from './passes/correct-bias.ts';
 import { divideToMultiply } from './passes/divide-to-multiply.ts';
 import { eliminateIdentity } from './passes/eliminate-identity.ts';
@@ -28,6 +29,7 @@ const passes: readonly Pass[] = [
   quantizeInt8Static,
   correctBias,
   quantizeInt8Dynamic,
+  convertInt4,
 ];
 
 export function findPass(name: string): Pass | undefined {

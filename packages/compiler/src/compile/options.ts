@@ -1,0 +1,90 @@
+import type { PrivateKey } from '@flotilla/pack';
+import type { Note } from '../pass.ts';
+import type { LatencyReport } from './latency.ts';
+
+export type WeightFormat = 'int8' | 'int4' | 'fp32';
+
+export interface LoraSource {
+  /** A PEFT adapter's folder. */
+  readonly dir: string;
+  /** Multiplies the adapter's own scale. Default 1. */
+  readonly weight?: number | undefined;
+}
+
+export interface CompileOptions {
+  /** Default 'int8'. */
+  readonly weights?: string | undefined;
+  /** 'int8', 'dynamic' or 'none'. Default: what the weights' recipe has. */
+  readonly activations?: string | undefined;
+  /** Weights that share a scale, for int4. Default: the recipe's. */
+  readonly block?: number | undefined;
+  /** How int4 is found. Default 'rtn'. */
+  readonly method?: string | undefined;
+  /** A recipe file in place of a built-in one. */
+  readonly recipe?: string | undefined;
+  /** Calibration samples, as `openData` reads them. */
+  readonly data?: string | undefined;
+  /** Evaluation samples for the verdict; never the calibration samples. */
+  readonly eval?: string | undefined;
+  /** A metric's name or `.mjs` file. Default: by the data. */
+  readonly metric?: string | undefined;
+  /** Characters that the classes stand for, one a line; goes into the pack. */
+  readonly keys?: string | undefined;
+  /** Share of fp32's score that must be kept. Default 0.98. */
+  readonly floor?: number | undefined;
+  /** Adapters, merged in this order before anything is quantized. */
+  readonly lora?: readonly LoraSource[] | undefined;
+  /** Boards that the pack is for: named in it, and lowered for as a check. Default: all known ones. */
+  readonly boards?: readonly string[] | undefined;
+  /** Signs the pack. */
+  readonly key?: PrivateKey | undefined;
+  /** What the pack is called. Default: the model's folder or file. */
+  readonly name?: string | undefined;
+  /** Upper bound of the median run in microseconds, by board; '*' for any other. */
+  readonly latencyBudgetUs?: { readonly [board: string]: number } | undefined;
+  /** For evaluation and latency. Default 1. */
+  readonly threads?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
+}
+
+export interface Progress {
+  /** 'load', 'merge', the name of a pass, 'evaluate', 'golden', 'latency', 'pack'. */
+  readonly step: string;
+  readonly done: number;
+  readonly total: number | undefined;
+}
+
+export interface Verdict {
+  readonly metric: string;
+  readonly samples: number;
+  readonly fp32: number;
+  readonly quantized: number;
+  /** quantized / fp32; fp32 / quantized where less is better. */
+  readonly kept: number;
+  readonly floor: number;
+  readonly ok: boolean;
+}
+
+/** What `flotilla compile --json` prints. */
+export interface CompileReport {
+  readonly model: { readonly path: string; readonly bytes: number; readonly parameters: number };
+  /** `digest` is null for a bare `.onnx`. */
+  readonly pack: {
+    readonly path: string;
+    readonly digest: string | null;
+    readonly bytes: number;
+    readonly modelBytes: number;
+  };
+  /** modelBytes / model.bytes. */
+  readonly ratio: number;
+  readonly recipe: string;
+  readonly nodes: { readonly quantized: number; readonly float: number };
+  readonly float: readonly { readonly node: string; readonly op: string; readonly reason: string }[];
+  readonly notes: readonly Note[];
+  /** Null where there was nothing to evaluate on. */
+  readonly verdict: Verdict | null;
+  readonly latency: LatencyReport | null;
+  readonly seconds: number;
+  readonly peakRssBytes: number;
+}

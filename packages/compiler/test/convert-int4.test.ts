@@ -1,0 +1,181 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import {
+  buildModel,
+  type Model,
+  type NewNode,
+  type NewTensor,
+  type Node,
+  tensorFromFloats,
+  tensorFromInts,
+  tensorInfo,
+  writeModel,
+} from '@flotilla/onnx';
+import { openSession, type TensorValue } from '@flotilla/runtime';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { findPass } from '../src/registry.ts';
+import { convertInt4 } from '../src/passes/convert-int4.ts';
+import type { Outcome, PassContext } from '../src/pass.ts';
+
+let dir = '';
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'int4-'));
+});
+afterAll(() => rm(dir, { recursive: true }));
+
+test('a recipe can name it', () => expect(findPass('convert-int4')).toBe(convertInt4));
+
+describe('what ONNX Runtime computes from it is near the float graph', () => {
+  const cases: [string, NewNode, { [name: string]: NewTensor }, number[], Attributes][] = [
+    ['MatMul', node('MatMul', ['x', 'w']), { w: noise([64, 48]) }, [2, 64], { axis: 0, block_size: 32 }],
+    ['MatMul, rows of 40', node('MatMul', ['x', 'w']), { w: noise([40, 48]) }, [2, 40], { axis: 0, block_size: 32 }],
+    ['MatMul, rows of 176', node('MatMul', ['x', 'w']), { w: noise([176, 16]) }, [2, 176], { axis: 0, block_size: 16 }],
+    [
+      'MatMul of three axes',
+      node('MatMul', ['x', 'w']),
+      { w: noise([2, 32, 16]) },
+      [2, 3, 32],
+      { axis: 1, block_size: 32 },
+    ],
+    [
+      'Gemm transB',
+      node('Gemm', ['x', 'w', 'b'], { transB: { int: 1 } }),
+      { w: noise([24, 64]), b: noise([24]) },
+      [3, 64],
+      { axis: 1, block_size: 32 },
+    ],
+    ['Conv', node('Conv', ['x', 'w']), { w: noise([8, 32, 3, 3]) }, [1, 32, 5, 5], { axis: 1, block_size: 32 }],
+    [
+      'depthwise Conv: int8 per channel',
+      node('Conv', ['x', 'w'], { group: { int: 64 } }),
+      { w: noise([64, 1, 5, 5]) },
+      [1, 64, 6, 6],
+      { axis: 0 },
+    ],
+  ];
+  test.each(cases)('%s', async (_, made, initializers, dims, attributes) => {
+    const model = build([made], initializers, dims);
+    const before = await run(model, dims);
+    const outcomes = await convert(model);
+    expect(outcomes.map(({ outcome }) => outcome)).toEqual(['quantized']);
+    const [dequantize] = [...model.graph.walk({ opType: 'DequantizeLinear' })];
+    for (const [name, value] of Object.entries(attributes)) expect(dequantize?.int(name, -1)).toBe(value);
+    expect(dequantize?.attributes.has('block_size')).toBe('block_size' in attributes);
+    expect(model.graph.initializers.has('w')).toBe(false);
+    const after = await run(model, dims);
+    const relative = Math.sqrt(energy(after.map((value, i) => value - before[i]!)) / energy(before));
+    expect(relative).toBeGreaterThan(0);
+    expect(relative).toBeLessThan(0.12);
+  });
+});
+
+test('a tied embedding is stored once: Gather and Gemm read the same blocks', async () => {
+  const nodes = [node('Gather', ['w', 'ids'], {}, 'rows'), node('Gemm', ['rows', 'w'], { transB: { int: 1 } })];
+  const ids = tensorFromInts('int64', [2], [1, 5]);
+  const model = build(nodes, { w: noise([100, 64]), ids }, [1]);
+  await convert(model);
+  expect([...model.graph.walk({ opType: 'DequantizeLinear' })]).toHaveLength(1);
+  expect(model.graph.initializers.has('w')).toBe(false);
+});
+
+test('a table of positions stays float', async () => {
+  const table = Float32Array.from({ length: 256 * 32 }, (_, i) =>
+    Math.cos(Math.floor(i / 32) / 100 ** ((i % 32) / 32)),
+  );
+  const nodes = [node('Gather', ['w', 'ids'])];
+  const model = build(nodes, { w: tensorFromFloats([256, 32], table), ids: tensorFromInts('int64', [1], [1]) }, [1]);
+  expect(await convert(model)).toMatchObject([{ outcome: 'float', reason: 'a table of positions, not of tokens' }]);
+});
+
+test('options: block, symmetric, nodes kept float or int8, small weights', async () => {
+  const nodes = [
+    node('MatMul', ['x', 'w'], {}, 'a', 'first'),
+    node('MatMul', ['a', 'v'], {}, 'b', 'second'),
+    node('MatMul', ['b', 'u'], {}, 'y', 'third'),
+  ];
+  const model = build(nodes, { w: noise([64, 64]), v: noise([64, 64]), u: noise([64, 4]) }, [1, 64]);
+  const outcomes = await convert(model, { block: 64, symmetric: true, int8: ['second'] });
+  expect(outcomes.map(({ node: name, reason }) => [name, reason])).toEqual([
+    ['first', 'int4, blocks of 64'],
+    ['second', 'int8 per channel: the recipe asks for it'],
+    ['third', 'only 256 weights'],
+  ]);
+  const other = build(nodes, { w: noise([64, 64]), v: noise([64, 64]), u: noise([64, 4]) }, [1, 64]);
+  expect(await convert(other, { float: ['first'] })).toMatchObject([{ outcome: 'float' }, {}, {}]);
+});
+
+test('#21 NaN weights are refused with the node’s name; opset 17 with the pass that raises it', async () => {
+  const w = new Float32Array(64 * 64).fill(1);
+  w[70] = Number.NaN;
+  const nodes = [node('MatMul', ['x', 'w'], {}, 'y', 'broken')];
+  await expect(convert(build(nodes, { w: tensorFromFloats([64, 64], w) }, [1, 64]))).rejects.toMatchObject({
+    code: 'compiler/weights',
+    message: 'MatMul broken: weight 70 is NaN',
+  });
+  const old = build([node('MatMul', ['x', 'w'])], { w: noise([64, 64]) }, [1, 64], 17);
+  await expect(convert(old)).rejects.toMatchObject({ code: 'compiler/opset', hint: /upgrade-opset/ });
+});
+
+type Attributes = { readonly [name: string]: number };
+type Made = { readonly node: string; readonly outcome: Outcome | undefined; readonly reason: string };
+
+async function convert(model: Model, options: object = {}): Promise<Made[]> {
+  const notes: Made[] = [];
+  const context = {
+    note: (at: Node, reason: string, outcome?: Outcome) => notes.push({ node: at.name, outcome, reason }),
+    progress: () => undefined,
+    signal: undefined,
+  } as unknown as PassContext;
+  await convertInt4.run(model.graph, context, convertInt4.options.parse(options));
+  return notes;
+}
+
+async function run(model: Model, dims: number[]): Promise<Float32Array> {
+  const path = join(dir, `${Math.random()}.onnx`);
+  await writeModel(model, path);
+  const session = await openSession(path);
+  const data = Float32Array.from({ length: dims.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin(i * 1.3));
+  const x: TensorValue = { dtype: 'float32', dims, data };
+  const { y } = await session.run({ x });
+  await session.close();
+  if (y?.dtype !== 'float32') throw new Error('no y');
+  return y.data;
+}
+
+function build(nodes: NewNode[], initializers: { [name: string]: NewTensor }, dims: number[], opset = 21): Model {
+  const usesX = nodes.some(({ inputs }) => inputs.includes('x'));
+  return buildModel({
+    name: 'one',
+    opset,
+    inputs: usesX ? [tensorInfo('x', 'float32', dims)] : [],
+    outputs: [tensorInfo('y', 'float32', undefined)],
+    nodes,
+    initializers,
+  });
+}
+
+function node(
+  opType: string,
+  inputs: string[],
+  attributes: NonNullable<NewNode['attributes']> = {},
+  output = 'y',
+  name = opType,
+): NewNode {
+  return { opType, inputs, outputs: [output], attributes, name };
+}
+
+/** Fixed numbers that look random: bell-shaped, no pattern from row to row. */
+function noise(dims: number[]): NewTensor {
+  let state = 7;
+  const next = () => (state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0) / 2 ** 32;
+  const length = dims.reduce((a, b) => a * b, 1);
+  return tensorFromFloats(
+    dims,
+    Array.from({ length }, () => next() + next() + next() + next() - 2),
+  );
+}
+
+function energy(values: Float32Array): number {
+  return values.reduce((sum, value) => sum + value * value, 0);
+}
