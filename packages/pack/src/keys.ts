@@ -86,12 +86,13 @@ export async function readPublicKey(file: string): Promise<PublicKey> {
 /** @throws {PackError} `pack/not-found`, `pack/key-invalid`, `pack/key-mode` where others than the owner may read it */
 export async function readPrivateKey(file: string): Promise<PrivateKey> {
   const { text, mode } = await readKeyFile(file);
+  const key = parsePrivateKey(text, file);
   if (process.platform !== 'win32' && (mode & 0o077) !== 0)
     throw new PackError('pack/key-mode', `${file}: others may read this private key`, {
       where: file,
       hint: `chmod 600 ${file}`,
     });
-  return parsePrivateKey(text, file);
+  return key;
 }
 
 /**

@@ -1,0 +1,129 @@
+import {
+  listPack,
+  type PackListing,
+  type PublicKey,
+  readPrivateKey,
+  readPublicKey,
+  signPack,
+  unpackPack,
+  type VerifyReport,
+  verifyPack,
+} from '@flotilla/pack';
+import type { CommandModule } from 'yargs';
+import { untilInterrupted } from '../interrupt.ts';
+import { trustOption } from '../options.ts';
+import { type Globals, print } from '../output.ts';
+import { bytes, table } from '../text.ts';
+
+interface Trusting extends Globals {
+  readonly pack: string;
+  readonly trust: string | undefined;
+}
+
+const ls: CommandModule<Globals, Trusting> = {
+  command: 'ls <pack>',
+  describe: 'List what is in a pack',
+  builder: (args) => args.positional('pack', { type: 'string', demandOption: true }).option('trust', trustOption()),
+  async handler(argv) {
+    print(argv, await listPack(argv.pack, await opening(argv.trust)), listingText);
+  },
+};
+
+const verify: CommandModule<Globals, Trusting> = {
+  command: 'verify <pack>',
+  describe: 'Check every digest and the signature of a pack',
+  builder: (args) =>
+    args
+      .positional('pack', { type: 'string', demandOption: true })
+      .option('trust', { ...trustOption(), alias: 'key' })
+      .example('flotilla pack verify labels.pack --trust keys/flotilla.pub', 'whole, and signed with this key'),
+  async handler(argv) {
+    print(argv, await verifyPack(argv.pack, await opening(argv.trust)), verifyText);
+  },
+};
+
+const unpack: CommandModule<Globals, Trusting & { output: string }> = {
+  command: 'unpack <pack>',
+  describe: 'Copy a pack’s files into a new folder',
+  builder: (args) =>
+    args
+      .positional('pack', { type: 'string', demandOption: true })
+      .option('output', { type: 'string', alias: 'o', demandOption: true, describe: 'New or empty folder' })
+      .option('trust', trustOption()),
+  async handler(argv) {
+    const listing = await unpackPack(argv.pack, argv.output, await opening(argv.trust));
+    print(
+      argv,
+      { ...listing, output: argv.output },
+      ({ output }) => `${listing.config.files.length} files in ${output}`,
+    );
+  },
+};
+
+const sign: CommandModule<Globals, Globals & { pack: string; key: string; output: string | undefined }> = {
+  command: 'sign <pack>',
+  describe: 'Sign a pack; its name changes, an earlier signature goes',
+  builder: (args) =>
+    args
+      .positional('pack', { type: 'string', demandOption: true })
+      .option('key', { type: 'string', demandOption: true, describe: 'Private key file, see keys init' })
+      .option('output', { type: 'string', alias: 'o', describe: 'Where to write it; default: in place' }),
+  async handler(argv) {
+    const key = await readPrivateKey(argv.key);
+    const signed = await signPack(argv.pack, key, { out: argv.output, signal: untilInterrupted() });
+    print(argv, { path: argv.output ?? argv.pack, ...signed }, ({ path, digest, keyId }) =>
+      table(
+        ['signed', path],
+        [
+          ['digest', digest],
+          ['key', keyId],
+        ],
+      ),
+    );
+  },
+};
+
+export const pack: CommandModule<Globals, Globals> = {
+  command: 'pack',
+  describe: 'What is in a pack, whether it is whole, who signed it',
+  builder: (args) =>
+    args
+      .command(ls)
+      .command(verify)
+      .command(unpack)
+      .command(sign)
+      .demandCommand(1, 1, 'which: ls, verify, unpack or sign?')
+      .example('flotilla pack ls labels.pack', 'its files, their roles and sizes'),
+  handler() {},
+};
+
+async function opening(trust: string | undefined): Promise<{ trusted: PublicKey[] | undefined; signal: AbortSignal }> {
+  return { trusted: trust === undefined ? undefined : [await readPublicKey(trust)], signal: untilInterrupted() };
+}
+
+function listingText({ digest, signedBy, config }: PackListing): string {
+  const facts = [
+    ['digest', digest],
+    ['signed by', signedBy ?? 'nobody'],
+    ['task', config.task],
+    ['weights', config.weights],
+    ['parameters', config.parameters.toLocaleString('en')],
+    ['made from', bytes(config.sourceBytes)],
+    ['golden vectors', config.golden === null ? 'none' : Object.keys(config.golden.tolerance).join(', ')],
+    ...Object.entries(config.latencyBudgetUs).map(([board, us]) => [`budget ${board}`, `${us / 1000} ms`]),
+    ...Object.entries(config.annotations),
+  ];
+  const files = config.files.map((file) => [file.path, file.role, bytes(file.bytes), file.digest.slice(7, 19)]);
+  return `${table(['pack', config.name], facts)}\n\n${table(['file', 'role', 'size', 'sha256'], files)}`;
+}
+
+function verifyText(report: VerifyReport): string {
+  const rows = [
+    ['digest', report.digest],
+    ['config', report.configDigest],
+    ['signed by', report.signedBy ?? 'nobody'],
+    ['trusted', report.trusted === null ? 'no key given to judge by' : 'yes'],
+    ['holds', `${report.files} files, ${bytes(report.bytes)}, every byte as its digest says`],
+  ];
+  return table(['whole', report.path], rows);
+}
