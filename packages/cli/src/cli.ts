@@ -1,4 +1,5 @@
 import yargs, { type CommandModule } from 'yargs';
+import { agent } from './commands/agent.ts';
 import { boards } from './commands/boards.ts';
 import { config } from './commands/config.ts';
 import { CliError } from './errors.ts';
@@ -7,7 +8,7 @@ import { isInterruption } from './interrupt.ts';
 import type { Globals } from './output.ts';
 
 /** Local verbs are one word; things with a life of their own are noun + verb. */
-const COMMANDS = [boards, config] as readonly CommandModule<Globals, never>[];
+const COMMANDS = [agent, boards, config] as readonly CommandModule<Globals, never>[];
 
 /** Runs one command line and returns the exit code. Failures are printed, never thrown. */
 export async function runCli(args: readonly string[]): Promise<number> {
