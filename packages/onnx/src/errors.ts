@@ -38,7 +38,7 @@ export type OnnxErrorCode =
   | 'onnx/opset'
   /** A quantization node's scale, zero point, axis or block size is impossible. */
   | 'onnx/quant'
-  /** A weight is NaN or infinite; the export went wrong, or pass `allowNan`. */
+  /** A weight is NaN; the export went wrong, or pass `allowNan`. */
   | 'onnx/not-finite'
   /** External data: the location is not a plain path inside the model's folder. */
   | 'onnx/external-path'

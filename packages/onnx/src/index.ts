@@ -1,4 +1,5 @@
 export { buildModel, type NewModel, tensorInfo } from './build-model.ts';
+export { checkModel } from './check/check-model.ts';
 export { bitsOf, rawBytes } from './data-types.ts';
 export { OnnxError, type OnnxErrorCode } from './errors.ts';
 export { inferTypes } from './infer/infer-types.ts';

@@ -98,7 +98,7 @@ export function axisOf(axis: number, rank: number): number | undefined {
 }
 
 export function unknowns(rank: number): Dim[] {
-  return new Array<Dim>(rank).fill(undefined);
+  return Array.from({ length: rank }, () => undefined);
 }
 
 export function product(dims: readonly Dim[]): number | undefined {
