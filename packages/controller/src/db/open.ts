@@ -46,7 +46,18 @@ function connectPostgres(url: string): PostgresPool {
 /** True for what may pass by itself: the server went away, restarts, or has no connection to spare. */
 export function isConnectionFault(error: unknown): boolean {
   const { code, message } = error as { code?: unknown; message?: unknown };
-  const known = ['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', '57P01', '57P02', '57P03', '53300', '08006', '08001'];
+  const known = [
+    'ECONNREFUSED',
+    'ECONNRESET',
+    'EPIPE',
+    'ETIMEDOUT',
+    '57P01',
+    '57P02',
+    '57P03',
+    '53300',
+    '08006',
+    '08001',
+  ];
   if (typeof code === 'string' && known.includes(code)) return true;
   return typeof message === 'string' && /connection terminated|timeout exceeded when trying to connect/i.test(message);
 }

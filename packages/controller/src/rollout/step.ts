@@ -22,7 +22,11 @@ export function stepRollout(rollout: Rollout, event: RolloutEvent): RolloutStep 
     case 'started':
       return settle(rollout, [], event.atMs);
     case 'resumed':
-      return settle(mapDevices(rollout, (device) => resume(rollout, device, event)), [], event.atMs);
+      return settle(
+        mapDevices(rollout, (device) => resume(rollout, device, event)),
+        [],
+        event.atMs,
+      );
     case 'presence':
       return settle(
         mapDevice(rollout, event.device, (device) => noticePresence(device, event)),
@@ -36,7 +40,11 @@ export function stepRollout(rollout: Rollout, event: RolloutEvent): RolloutStep 
         event.atMs,
       );
     case 'tick':
-      return settle(mapDevices(rollout, (device) => checkDeadline(device, event.atMs)), [], event.atMs);
+      return settle(
+        mapDevices(rollout, (device) => checkDeadline(device, event.atMs)),
+        [],
+        event.atMs,
+      );
     case 'aborted':
       return end(rollout, 'aborted', event.atMs);
   }
