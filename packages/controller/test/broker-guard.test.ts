@@ -25,11 +25,11 @@ beforeEach(async () => {
     endpoint: { host: '127.0.0.1', port: 0 },
     limits: { ...defaultBrokerLimits, connectTimeoutMs: 1500 },
     clock: { now: () => Date.now() },
-    receive: (topic, payload) => received.push(`${topic} ${Buffer.from(payload).toString()}`),
     authenticate: (device, secret) =>
       Buffer.from(secret).toString() === `secret of ${device}` ? devices.get(device) : undefined,
     onOffence: (what) => offences.push(what),
   });
+  await link.attach((topic, payload) => received.push(`${topic} ${Buffer.from(payload).toString()}`));
 });
 
 afterEach(async () => {

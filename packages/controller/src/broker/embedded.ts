@@ -24,7 +24,6 @@ export interface EmbeddedBrokerOptions {
   readonly endpoint: Endpoint;
   readonly limits: BrokerLimits;
   readonly clock: Clock;
-  readonly receive: Receive;
   /** @returns the device's address if the secret is its own */
   readonly authenticate: (device: string, secret: Uint8Array) => DeviceAddress | undefined;
   /** Told of each connection that was refused or cut off, and why. */
@@ -102,7 +101,6 @@ export async function startEmbeddedBroker(options: EmbeddedBrokerOptions): Promi
   });
   aedes.on('clientError', (client, error) => offence(error.message, client));
   aedes.on('connectionError', (client, error) => offence(error.message, client));
-  for (const topic of controllerSubscriptions) await subscribe(aedes, topic, options.receive);
 
   const server = createServer((socket: Socket) => {
     const connection = new GuardedConnection(socket, limits, () => clock.now());
@@ -118,6 +116,9 @@ export async function startEmbeddedBroker(options: EmbeddedBrokerOptions): Promi
   });
   return {
     url: urlOf('mqtt', options.endpoint, port),
+    async attach(receive) {
+      await Promise.all(controllerSubscriptions.map((topic) => subscribe(aedes, topic, receive)));
+    },
     publish: (topic, payload, { retain = false } = {}) => publish(aedes, topic, payload, retain),
     async close() {
       const closed = new Promise((resolve) => server.close(resolve));

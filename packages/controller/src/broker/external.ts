@@ -1,7 +1,7 @@
 import { controllerSubscriptions } from '@flotilla/protocol';
 import { connectAsync, type MqttClient } from 'mqtt';
 import { ControllerError } from '../errors.ts';
-import type { Link, Receive } from './link.ts';
+import type { Link } from './link.ts';
 
 const PATIENCE_MS = 10_000;
 
@@ -9,7 +9,7 @@ const PATIENCE_MS = 10_000;
  * A broker that somebody else runs. It must itself keep each device to its own topics: see the README for the rules.
  * @throws {ControllerError} `controller/broker`
  */
-export async function connectExternalBroker(url: string, receive: Receive): Promise<Link> {
+export async function connectExternalBroker(url: string): Promise<Link> {
   const shown = withoutPassword(url);
   let client: MqttClient;
   try {
@@ -23,10 +23,12 @@ export async function connectExternalBroker(url: string, receive: Receive): Prom
     });
   }
   client.on('error', () => undefined); // mqtt.js connects again by itself
-  client.on('message', (topic, payload) => receive(topic, payload));
-  await client.subscribeAsync([...controllerSubscriptions], { qos: 1 });
   return {
     url: shown,
+    async attach(receive) {
+      client.on('message', (topic, payload) => receive(topic, payload));
+      await client.subscribeAsync([...controllerSubscriptions], { qos: 1 });
+    },
     async publish(topic, payload, { retain = false } = {}) {
       await client.publishAsync(topic, Buffer.from(payload), { qos: 1, retain });
     },
