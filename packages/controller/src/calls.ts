@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { Answer, Call, topicFor } from '@flotilla/protocol';
+import { type Answer, Call, topicFor } from '@flotilla/protocol';
 import type { Link } from './broker/link.ts';
 import { ControllerError } from './errors.ts';
 import type { Registry } from './registry.ts';

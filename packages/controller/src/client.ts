@@ -201,7 +201,7 @@ export class ControllerClient {
     if (options?.rollout !== undefined) query.set('rollout', options.rollout);
     const init: RequestInit = { headers: this.headers() };
     if (options?.signal !== undefined) init.signal = options.signal;
-    const response = await this.fetch(`/v1/events?${query}`, init);
+    const response = await this.fetch(`/v1/events?${query.toString()}`, init);
     if (!response.ok || response.body === null) await answerOf(response);
     return response.body as ReadableStream<Uint8Array>;
   }

@@ -16,6 +16,8 @@ export type ControllerErrorCode =
   | 'controller/too-large'
   /** doc: The uploaded pack did not verify: not a pack, damaged, or not signed by a trusted key. Sign it with a key that the controller trusts. */
   | 'controller/pack-refused'
+  /** doc: The controller trusts no pack key yet, so devices would refuse whatever it sends. Put a `.pub` file into `trusted` in its data folder, or name one at the start. */
+  | 'controller/no-trusted-keys'
   /** doc: The selection expression does not parse. Write `all`, or `board = 'x'`, `name`, `tag`, `fleet`, `device` joined by `and`, `or`, `not`. */
   | 'controller/selection'
   /** doc: The selection matches no device. Look at `flotilla device ls`. */

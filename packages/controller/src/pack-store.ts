@@ -21,16 +21,15 @@ const OPEN_PACKS = 8;
 /** Packs on disk, one tar each, named by the digest of its manifest. What is in the folder was verified on its way in. */
 export class PackStore {
   private readonly dir: string;
-  private readonly trusted: readonly PublicKey[] | undefined;
+  private readonly trusted: readonly PublicKey[];
   private readonly opened = new Map<string, Promise<Pack>>();
 
-  private constructor(dir: string, trusted: readonly PublicKey[] | undefined) {
+  private constructor(dir: string, trusted: readonly PublicKey[]) {
     this.dir = dir;
     this.trusted = trusted;
   }
 
-  /** @param trusted undefined: packs need not be signed by a known key */
-  static async open(dir: string, trusted: readonly PublicKey[] | undefined): Promise<PackStore> {
+  static async open(dir: string, trusted: readonly PublicKey[]): Promise<PackStore> {
     await mkdir(join(dir, 'incoming'), { recursive: true });
     // Uploads that a kill cut off.
     for (const name of await readdir(join(dir, 'incoming'))) await rm(join(dir, 'incoming', name), { force: true });

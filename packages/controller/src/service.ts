@@ -67,6 +67,7 @@ export class Service {
   /** @throws {ControllerError} `controller/conflict` if the id is taken */
   async provision(request: ProvisionRequest): Promise<Identity> {
     const { db, registry, clock, key, trustedKeys, brokerUrl, signal } = this.ports;
+    this.requireTrustedKeys();
     const id = request.device ?? newDeviceId(request.name, (taken) => registry.get(taken) !== undefined);
     if (registry.get(id) !== undefined)
       throw new ControllerError('controller/conflict', `device ${id} is there already`, {
@@ -141,6 +142,7 @@ export class Service {
   /** Takes a pack in; one that is there already is no error. */
   async addPack(content: AsyncIterable<Uint8Array>): Promise<PackView> {
     const { db, packs, clock, signal, maxPackBytes } = this.ports;
+    this.requireTrustedKeys();
     const stored = await packs.add(content, maxPackBytes);
     const { digest, name, task } = stored;
     const bytes = stored.blobs.reduce((sum, blob) => sum + blob.bytes, 0);
@@ -219,6 +221,13 @@ export class Service {
 
   async createToken(role: Role, label: string): Promise<{ readonly token: string; readonly role: Role }> {
     return { token: await this.ports.tokens.create(role, label), role };
+  }
+
+  private requireTrustedKeys(): void {
+    if (this.ports.trustedKeys.length === 0)
+      throw new ControllerError('controller/no-trusted-keys', 'this controller trusts no pack key yet', {
+        hint: 'put a flotilla.pub into `trusted` in its data folder, or name one with --trust-key, and start it again',
+      });
   }
 
   private event(kind: NewEvent['kind'], device: string | null, data: NewEvent['data']): NewEvent {

@@ -1,5 +1,6 @@
-import { access, mkdir } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { PublicKey } from '@flotilla/pack';
 import { type BrokerLimits, defaultBrokerLimits, startEmbeddedBroker } from './broker/embedded.ts';
 import { connectExternalBroker } from './broker/external.ts';
 import type { Link } from './broker/link.ts';
@@ -32,7 +33,10 @@ export interface ControllerOptions {
   readonly http?: string | undefined;
   /** A PostgreSQL URL; without it the embedded database. */
   readonly database?: string | undefined;
-  /** Public keys of which one must have signed a pack: files, or folders of `*.pub`. Default: `<dataDir>/trusted`, if it is there. */
+  /**
+   * Public keys of which one must have signed a pack: files, or folders of `*.pub`. Default: `<dataDir>/trusted`. With
+   * none at all no pack is taken and no device provisioned.
+   */
   readonly trustedKeys?: readonly string[] | undefined;
   /** Default 4 GiB. */
   readonly maxPackBytes?: number | undefined;
@@ -65,7 +69,7 @@ const GIB = 2 ** 30;
 export async function startController(options: ControllerOptions): Promise<Controller> {
   const cleanup: (() => Promise<unknown>)[] = [];
   const close = async (): Promise<void> => {
-    for (const undo of cleanup.splice(0).reverse()) await undo();
+    for (const undo of cleanup.splice(0).toReversed()) await undo();
   };
   try {
     const addresses = await start(options, (undo) => void cleanup.push(undo));
@@ -113,7 +117,7 @@ async function start(
   const offences = new Map<string, number>();
   // Before the broker lets a device in: a report that finds no rollout would be lost.
   await engine.resume();
-  const link = await startLink(options, registry, clock, (what) => offences.set(what, (offences.get(what) ?? 0) + 1));
+  const link = await startLink(options, registry, (what) => offences.set(what, (offences.get(what) ?? 0) + 1));
   onClose(() => link.close());
   const chunks = new ChunkServer({ db, registry, packs, link, onError });
   const brokerUrl = options.publicMqttUrl ?? link.url;
@@ -126,7 +130,7 @@ async function start(
     tokens,
     link,
     key,
-    trustedKeys: trusted ?? [],
+    trustedKeys: trusted,
     brokerUrl,
     maxPackBytes: options.maxPackBytes ?? 4 * GIB,
     clock,
@@ -169,18 +173,12 @@ async function start(
   return { mqttUrl: link.url, httpUrl: http.url, adminTokenFile };
 }
 
-function startLink(
-  options: ControllerOptions,
-  registry: Registry,
-  clock: Clock,
-  onOffence: (what: string) => void,
-): Promise<Link> {
+function startLink(options: ControllerOptions, registry: Registry, onOffence: (what: string) => void): Promise<Link> {
   const mqtt = options.mqtt ?? {};
   if ('url' in mqtt) return connectExternalBroker(mqtt.url);
   return startEmbeddedBroker({
     endpoint: parseEndpoint(mqtt.listen ?? '127.0.0.1:1883', 'mqtt'),
     limits: { ...defaultBrokerLimits, ...options.brokerLimits },
-    clock,
     authenticate: (device, secret) => registry.authenticate(device, secret),
     onOffence,
   });
@@ -216,15 +214,9 @@ async function openDataDir(dataDir: string): Promise<void> {
   }
 }
 
-async function trustedKeys({
-  dataDir,
-  trustedKeys,
-}: ControllerOptions): Promise<Awaited<ReturnType<typeof readTrustedKeys>> | undefined> {
-  if (trustedKeys !== undefined) return readTrustedKeys(trustedKeys);
+async function trustedKeys({ dataDir, trustedKeys: given }: ControllerOptions): Promise<readonly PublicKey[]> {
+  if (given !== undefined) return readTrustedKeys(given);
   const folder = join(dataDir, 'trusted');
-  const isThere = await access(folder).then(
-    () => true,
-    () => false,
-  );
-  return isThere ? readTrustedKeys([folder]) : undefined;
+  await mkdir(folder, { recursive: true });
+  return readTrustedKeys([folder]);
 }

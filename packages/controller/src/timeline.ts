@@ -83,7 +83,7 @@ export class Timeline {
       .selectFrom('events')
       .select(({ fn }) => fn.max('id').as('id'))
       .executeTakeFirst();
-    return Number(row?.id ?? 0);
+    return row?.id ?? 0;
   }
 
   async prune(): Promise<void> {

@@ -11,7 +11,7 @@ export interface Identity {
   readonly secret: string;
   /** PEM of the Ed25519 key that signs desired releases. */
   readonly controllerKey: string;
-  /** PEM each; a pack must be signed by one of them. Empty: any pack the controller sends. */
+  /** PEM each; a pack must be signed by one of them. */
   readonly trustedPackKeys: readonly string[];
 }
 

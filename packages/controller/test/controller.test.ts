@@ -259,7 +259,7 @@ describe('telemetry and calls', () => {
     const { devices } = await fleet([undefined, undefined]);
     const [flooder, other] = devices;
     if (flooder === undefined || other === undefined) throw new Error('no device');
-    const flood = Array.from({ length: 2000 }, (_, index) =>
+    const flood = Array.from({ length: 500 }, (_, index) =>
       flooder.report('downloading', { name: 'flood', sequence: 1, bytesDone: index + 1 }),
     );
     await other.report('testing', { name: 'flood', sequence: 1 });
@@ -267,7 +267,7 @@ describe('telemetry and calls', () => {
     await Promise.all(flood);
     await expect
       .poll(async () => (await client.device(flooder.id)).models[0]?.bytesDone, { timeout: 10_000 })
-      .toBe(2000);
+      .toBe(500);
   });
 
   test('a call goes to the device and its answer comes back', async () => {

@@ -1,7 +1,6 @@
 import { createServer, type Socket } from 'node:net';
 import { type DeviceAddress, controllerSubscriptions } from '@flotilla/protocol';
 import { Aedes, type AedesPublishPacket, type AuthenticateError, type Client, type ConnectPacket } from 'aedes';
-import type { Clock } from '../clock.ts';
 import { type Endpoint, listen, urlOf } from '../listen.ts';
 import { mayLeaveWill, mayPublish, mayRetain, maySubscribe } from './access.ts';
 import { ConnectionBook, type ConnectionCaps } from './connection-book.ts';
@@ -23,7 +22,6 @@ export const defaultBrokerLimits: BrokerLimits = {
 export interface EmbeddedBrokerOptions {
   readonly endpoint: Endpoint;
   readonly limits: BrokerLimits;
-  readonly clock: Clock;
   /** @returns the device's address if the secret is its own */
   readonly authenticate: (device: string, secret: Uint8Array) => DeviceAddress | undefined;
   /** Told of each connection that was refused or cut off, and why. */
@@ -31,18 +29,15 @@ export interface EmbeddedBrokerOptions {
 }
 
 /** What Aedes answers with, MQTT 3.1.1 §3.2.2.3. */
-const IDENTIFIER_REJECTED = 2;
 const BAD_CREDENTIALS = 4;
 const NOT_AUTHORIZED = 5;
 
-/** A device that is already connected keeps its place; how long a rival's CONNECT waits for it to go. */
-const RIVAL_GRACE_MS = 1000;
 const MAX_RETAINED_NAMES = 32;
 
 /** Aedes behind the guard. Sessions are never kept: what must survive is retained, so nothing piles up for the absent. */
 export async function startEmbeddedBroker(options: EmbeddedBrokerOptions): Promise<Link> {
-  const { limits, clock } = options;
-  const book = new ConnectionBook(limits, clock);
+  const { limits } = options;
+  const book = new ConnectionBook(limits);
   const peers = new WeakMap<Client, Peer>();
   const offence = (what: string, client: Client | null): void => {
     const address = client === null ? '' : client.conn instanceof GuardedConnection ? client.conn.address : '';
@@ -63,7 +58,7 @@ export async function startEmbeddedBroker(options: EmbeddedBrokerOptions): Promi
       const peer = peers.get(client);
       const refuse = (code: number, what: string): void => {
         offence(what, client);
-        done(Object.assign(new Error(what), { returnCode: code }) as AuthenticateError, false);
+        done(Object.assign(new Error(what), { returnCode: code }) as unknown as AuthenticateError, false);
       };
       const address = username === undefined ? undefined : options.authenticate(username, password ?? new Uint8Array());
       if (peer === undefined || address === undefined) return refuse(BAD_CREDENTIALS, 'unknown device or wrong secret');
@@ -71,12 +66,10 @@ export async function startEmbeddedBroker(options: EmbeddedBrokerOptions): Promi
       const { will } = peer.packet;
       if (will !== undefined && !mayLeaveWill(address, will.topic)) return refuse(NOT_AUTHORIZED, 'a foreign will');
       const connection = client.conn as unknown as GuardedConnection;
-      void book.claim(username, connection, peer.packet.keepalive ?? 0, RIVAL_GRACE_MS).then((free) => {
-        if (!free) return refuse(IDENTIFIER_REJECTED, 'a second client with the same identity');
-        peer.address = address;
-        connection.accept();
-        done(null, true);
-      });
+      book.settle(connection);
+      peer.address = address;
+      connection.accept();
+      done(null, true);
     },
     authorizePublish(client, packet, done) {
       const peer = client === null ? undefined : peers.get(client);
@@ -103,7 +96,7 @@ export async function startEmbeddedBroker(options: EmbeddedBrokerOptions): Promi
   aedes.on('connectionError', (client, error) => offence(error.message, client));
 
   const server = createServer((socket: Socket) => {
-    const connection = new GuardedConnection(socket, limits, () => clock.now());
+    const connection = new GuardedConnection(socket, limits);
     connection.on('error', () => undefined); // Aedes listens too, but not from the first moment
     const refused = book.enter(connection);
     if (refused === undefined) return void aedes.handle(connection as unknown as Socket);

@@ -14,21 +14,16 @@ export interface GuardLimits extends FrameLimits {
  */
 export class GuardedConnection extends Duplex {
   readonly address: string;
-  /** When the peer last sent anything. */
-  lastSeenMs: number;
   private readonly socket: Socket;
   private readonly scanner: FrameScanner;
   private readonly timer: NodeJS.Timeout;
-  private readonly now: () => number;
   private held: Uint8Array[] = [];
   private accepted = false;
 
-  constructor(socket: Socket, limits: GuardLimits, now: () => number) {
+  constructor(socket: Socket, limits: GuardLimits) {
     super({ allowHalfOpen: false });
     this.socket = socket;
     this.scanner = new FrameScanner(limits);
-    this.now = now;
-    this.lastSeenMs = now();
     this.address = socket.remoteAddress ?? '';
     this.timer = setTimeout(() => this.destroy(new Error('no CONNECT in time')), limits.connectTimeoutMs);
     socket.on('data', (bytes) => this.arrive(bytes));
@@ -50,7 +45,6 @@ export class GuardedConnection extends Duplex {
   }
 
   private arrive(bytes: Uint8Array): void {
-    this.lastSeenMs = this.now();
     if (this.accepted) return this.pass(bytes);
     const cut = this.scanner.untilFirstPacketEnds(bytes);
     if (cut instanceof Error) return void this.destroy(cut);

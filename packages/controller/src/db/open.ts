@@ -11,7 +11,7 @@ import type { Database, Tables } from './schema.ts';
  * @param url PostgreSQL; without it an embedded database in `<dataDir>/db`
  * @throws {ControllerError} `controller/database`
  */
-export async function openDatabase(dataDir: string, url?: string | undefined): Promise<Database> {
+export async function openDatabase(dataDir: string, url?: string): Promise<Database> {
   try {
     const pool = url === undefined ? await openPglite(join(dataDir, 'db')) : connectPostgres(url);
     const db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) });
@@ -29,14 +29,10 @@ export async function openDatabase(dataDir: string, url?: string | undefined): P
   }
 }
 
-const INT8 = 20;
-
 function connectPostgres(url: string): PostgresPool {
-  const types = {
-    // Every bigint here stays below 2^53 (see the protocol); pg hands them over as text.
-    getTypeParser: ((oid: number, format?: 'text' | 'binary') =>
-      oid === INT8 ? Number : pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser,
-  };
+  const types = new pg.TypeOverrides();
+  // Every bigint here stays below 2^53 (see the protocol); pg hands them over as text.
+  types.setTypeParser(pg.types.builtins.INT8, Number);
   const pool = new pg.Pool({ connectionString: url, max: 4, connectionTimeoutMillis: 10_000, types });
   // An idle connection that breaks is replaced at the next query; without a listener it would end the process.
   pool.on('error', () => undefined);

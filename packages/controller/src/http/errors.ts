@@ -19,6 +19,7 @@ const statuses: { readonly [C in ControllerErrorCode]?: number } = {
   'controller/not-found': 404,
   'controller/timeout': 408,
   'controller/conflict': 409,
+  'controller/no-trusted-keys': 409,
   'controller/rollout-active': 409,
   'controller/device-offline': 409,
   'controller/too-large': 413,

@@ -76,7 +76,15 @@ export class FakeDevice {
       connectTimeout: 5000,
       will: {
         topic: topicFor(this.address, 'presence'),
-        payload: Buffer.from(Presence.encode({ protocol: 1, session: this.session, online: false, birth: undefined })),
+        payload: Buffer.from(
+          Presence.encode({
+            protocol: 1,
+            session: this.session,
+            instance: this.session,
+            online: false,
+            birth: undefined,
+          }),
+        ),
         qos: 1,
         retain: true,
       },
@@ -163,7 +171,13 @@ export class FakeDevice {
       freeStorageBytes: 1,
     };
     await this.mqtt.subscribeAsync([...deviceSubscriptions(this.address)], { qos: 1 });
-    const presence = Presence.encode({ protocol: 1, session: this.session, online: true, birth });
+    const presence = Presence.encode({
+      protocol: 1,
+      session: this.session,
+      instance: this.session,
+      online: true,
+      birth,
+    });
     await this.send(topicFor(this.address, 'presence'), presence, true);
   }
 
