@@ -21,7 +21,9 @@ export type CompilerErrorCode =
   /** doc: a module of an adapter has another shape than the layer of its name; the adapter is for another base model */
   | 'compiler/lora-shape'
   /** doc: a format, method or option that comes in a later release; the message names it */
-  | 'compiler/not-yet';
+  | 'compiler/not-yet'
+  /** doc: the output cannot be written: the folder is missing, read-only or full */
+  | 'compiler/output';
 
 /** A model, recipe or data set that cannot be compiled. */
 export class CompilerError extends Error {

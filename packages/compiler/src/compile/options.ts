@@ -2,8 +2,6 @@ import type { PrivateKey } from '@flotilla/pack';
 import type { Note } from '../pass.ts';
 import type { LatencyReport } from './latency.ts';
 
-export type WeightFormat = 'int8' | 'int4' | 'fp32';
-
 export interface LoraSource {
   /** A PEFT adapter's folder. */
   readonly dir: string;
@@ -12,7 +10,7 @@ export interface LoraSource {
 }
 
 export interface CompileOptions {
-  /** Default 'int8'. */
+  /** 'int8', 'int4' or 'fp32' (clean-up alone). Default 'int8'. */
   readonly weights?: string | undefined;
   /** 'int8', 'dynamic' or 'none'. Default: what the weights' recipe has. */
   readonly activations?: string | undefined;
@@ -82,6 +80,7 @@ export interface CompileReport {
   readonly nodes: { readonly quantized: number; readonly float: number };
   readonly float: readonly { readonly node: string; readonly op: string; readonly reason: string }[];
   readonly notes: readonly Note[];
+  readonly warnings: readonly string[];
   /** Null where there was nothing to evaluate on. */
   readonly verdict: Verdict | null;
   readonly latency: LatencyReport | null;

@@ -1,0 +1,54 @@
+import type { LoadedSession, SessionInput, Tensors, TextTokenizer } from '@flotilla/runtime';
+import { syntheticFeeds } from '@flotilla/runtime';
+import type { DataSet } from '../data/data-set.ts';
+import type { CalibrationData } from '../runner.ts';
+import { textFeeds } from './text-feeds.ts';
+
+/** Tokens of a text that are fed for calibration: enough to fill every position's statistics, short enough to be quick. */
+const CALIBRATION_TOKENS = 128;
+
+/** What calibration runs: the samples, or a language model's texts as one prompt each. */
+export function calibrationData(
+  data: DataSet,
+  inputs: readonly SessionInput[],
+  tokenizer: TextTokenizer | undefined,
+): CalibrationData {
+  if (data.kind === 'tensor') return data;
+  return {
+    async *samples() {
+      for await (const { text, completion } of data.texts()) {
+        const ids = tokenizer?.encode(`${text}${completion ?? ''}`).slice(0, CALIBRATION_TOKENS) ?? [];
+        if (ids.length > 0) yield { inputs: textFeeds(inputs, ids) };
+      }
+    },
+  };
+}
+
+/** Tokens in the cache when a language model's step is timed. */
+const PAST_TOKENS = 64;
+
+/** What latency is measured on: the first samples, one decoding step of a language model, or made-up numbers. */
+export async function latencyFeeds(
+  session: LoadedSession,
+  data: DataSet | undefined,
+  isText: boolean,
+  count = 4,
+): Promise<readonly Tensors[]> {
+  if (isText) return [textFeeds(session.inputs, [5], PAST_TOKENS)];
+  if (data?.kind !== 'tensor') return [madeUpFeeds(session.inputs)];
+  const feeds: Tensors[] = [];
+  for await (const { inputs } of data.samples()) {
+    feeds.push(inputs);
+    if (feeds.length === count) break;
+  }
+  return feeds;
+}
+
+/** One row; every other free dimension 32, which the strides of most convolutional models divide. */
+export function madeUpFeeds(inputs: readonly SessionInput[]): Tensors {
+  const sizes: { [dimension: string]: number } = {};
+  for (const { dims } of inputs) {
+    for (const [axis, dim] of dims.entries()) if (typeof dim === 'string' && axis > 0) sizes[dim] = 32;
+  }
+  return syntheticFeeds(inputs, sizes);
+}

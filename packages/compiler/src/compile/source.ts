@@ -1,0 +1,70 @@
+import { stat } from 'node:fs/promises';
+import { openAdapter, openModelFolder, type ModelFolder } from '@flotilla/checkpoint';
+import { elementCount, type Model, openModel, type Tensor } from '@flotilla/onnx';
+import type { TextTokenizer } from '@flotilla/runtime';
+import { CompilerError } from '../errors.ts';
+import { loadFolderTokenizer } from '../evaluate/load-onnx.ts';
+import { mergeLora } from '../lora/merge.ts';
+import type { LoraSource } from './options.ts';
+
+/** The model that is to be compiled, opened by range. */
+export interface Source {
+  readonly folder: ModelFolder;
+  readonly model: Model;
+  /** The ONNX file and its external data. */
+  readonly bytes: number;
+  /** Elements of all floating-point constants. */
+  readonly parameters: number;
+  readonly tokenizer: TextTokenizer | undefined;
+}
+
+/** @throws {CompilerError} `compiler/not-yet` for a model that is quantized already; what checkpoint and onnx throw */
+export async function openSource(path: string, signal: AbortSignal | undefined): Promise<Source> {
+  const folder = await openModelFolder(path);
+  const model = await openModel(folder.onnxPath, { signal });
+  const { size: fileBytes } = await stat(folder.onnxPath);
+  refuseQuantized(model, path);
+  return {
+    folder,
+    model,
+    bytes: fileBytes + externalBytes(model, fileBytes),
+    parameters: [...constantsOf(model)].filter(isFloat).reduce((sum, tensor) => sum + elementCount(tensor), 0),
+    tokenizer: await loadFolderTokenizer(folder),
+  };
+}
+
+/** Merges adapters in order; true if there were any. @throws {CompilerError} `compiler/lora-home` … */
+export async function mergeAdapters(model: Model, adapters: readonly LoraSource[]): Promise<boolean> {
+  for (const { dir, weight } of adapters) mergeLora(model.graph, await openAdapter(dir), weight);
+  if (adapters.length > 0) model.graph.removeDead();
+  return adapters.length > 0;
+}
+
+function refuseQuantized(model: Model, path: string): void {
+  for (const node of model.graph.walk()) {
+    if (node.opType === 'DequantizeLinear' || node.opType === 'MatMulNBits' || node.opType.startsWith('QLinear')) {
+      const message = `${path} is quantized already: node ${node.name || node.outputs[0]} is ${node.opType}`;
+      throw new CompilerError('compiler/not-yet', message, { where: path, hint: 'compile the fp32 model' });
+    }
+  }
+}
+
+/** Initializers and `Constant` nodes, bodies included. */
+export function* constantsOf(model: Model): Iterable<Tensor> {
+  yield* model.graph.initializers.values();
+  for (const node of model.graph.walk()) {
+    const value = node.opType === 'Constant' ? node.attributes.get('value') : undefined;
+    if (value?.kind === 'tensor') yield value.value;
+    for (const body of node.subgraphs) yield* body.initializers.values();
+  }
+}
+
+function isFloat({ dtype }: Tensor): boolean {
+  return dtype === 'float32' || dtype === 'float16' || dtype === 'bfloat16' || dtype === 'float64';
+}
+
+/** What the file cannot hold itself lies beside it. */
+function externalBytes(model: Model, fileBytes: number): number {
+  const all = [...constantsOf(model)].reduce((sum, tensor) => sum + tensor.byteLength, 0);
+  return all > fileBytes ? all : 0;
+}

@@ -1,0 +1,76 @@
+import { copyFile, rename, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import {
+  createPack,
+  type GoldenCase,
+  type PackContents,
+  type SourceFile,
+  type Tolerance,
+  writeGolden,
+} from '@flotilla/pack';
+import type { CompileOptions } from './options.ts';
+import type { Source } from './source.ts';
+
+export interface OutputParts {
+  readonly source: Source;
+  /** Files of the portable model: the graph, then its external data where there is any. */
+  readonly modelFiles: readonly string[];
+  readonly modelBytes: number;
+  readonly weights: string;
+  readonly golden: { readonly cases: readonly GoldenCase[]; readonly tolerance: { readonly [c: string]: Tolerance } };
+  /** Goes into the pack: no times in it, so that the same inputs give the same pack. */
+  readonly report: object;
+  readonly annotations: { readonly [key: string]: string };
+}
+
+/** Writes the pack, or the bare portable model where `out` ends in `.onnx`: whole or not at all. */
+export async function writeOutput(
+  out: string,
+  parts: OutputParts,
+  options: CompileOptions,
+): Promise<{ readonly digest: string | null; readonly bytes: number }> {
+  if (out.endsWith('.onnx')) return writeBare(out, parts);
+  return createPack(out, contentsOf(parts, options), { key: options.key, signal: options.signal });
+}
+
+function contentsOf(parts: OutputParts, options: CompileOptions): PackContents {
+  const { source, modelFiles, golden } = parts;
+  const files: SourceFile[] = modelFiles.map((path, index) => ({
+    path: basename(path),
+    role: index === 0 ? 'model' : 'model-data',
+    source: path,
+  }));
+  files.push(...source.folder.files);
+  if (options.keys !== undefined) files.push({ path: 'keys.txt', role: 'keys', source: options.keys });
+  files.push({ path: 'golden.safetensors', role: 'golden', source: writeGolden(golden.cases) });
+  const report = new TextEncoder().encode(`${JSON.stringify(parts.report, null, 2)}\n`);
+  files.push({ path: 'report.json', role: 'report', source: report });
+  return {
+    name: packName(options.name ?? source.folder.name),
+    task: source.folder.isText ? 'text' : 'tensor',
+    files,
+    weights: parts.weights,
+    parameters: source.parameters,
+    sourceBytes: source.bytes,
+    golden: { path: 'golden.safetensors', tolerance: golden.tolerance },
+    latencyBudgetUs: options.latencyBudgetUs ?? {},
+    annotations: parts.annotations,
+  };
+}
+
+/** The work folder lies beside the output, so that a rename does; external data goes first. */
+async function writeBare(
+  out: string,
+  { modelFiles, modelBytes }: OutputParts,
+): Promise<{ digest: null; bytes: number }> {
+  const [graph = '', data] = modelFiles;
+  if (data !== undefined) await copyFile(data, join(dirname(out), basename(data)));
+  await rename(graph, out);
+  await stat(out);
+  return { digest: null, bytes: modelBytes };
+}
+
+/** What a name may hold is narrower than what a folder's may. */
+function packName(name: string): string {
+  return name.replace(/[^A-Za-z0-9._-]+/g, '-').replace(/^[^A-Za-z0-9]+/, '') || 'model';
+}
