@@ -1,3 +1,4 @@
+import type { Board } from '@flotilla/boards';
 import type { RuntimeErrorCode } from './errors.ts';
 import type { MeasureOptions, Memory, SessionInput, SessionOptions, Tensors } from './types.ts';
 
@@ -10,6 +11,7 @@ export type Request =
       readonly fetches: readonly string[] | undefined;
       readonly keep: { readonly [output: string]: string } | undefined;
     }
+  | { readonly kind: 'lower'; readonly modelPath: string; readonly board: Board; readonly folder: string }
   | { readonly kind: 'forget' }
   | {
       readonly kind: 'measure';
@@ -27,6 +29,7 @@ export interface Answers {
     readonly loadMs: number;
   };
   readonly run: Tensors;
+  readonly lower: null;
   readonly forget: null;
   readonly measure: { readonly latency: Uint8Array; readonly firstMs: number | null; readonly seconds: number };
   readonly stop: null;
@@ -39,7 +42,8 @@ export type Reply =
   | { readonly kind: 'done'; readonly value: Answers[keyof Answers] }
   | {
       readonly kind: 'failed';
-      readonly code: RuntimeErrorCode | undefined;
+      /** Of whichever package threw; a child's other errors are the model's. */
+      readonly code: RuntimeErrorCode;
       readonly message: string;
       readonly where: string | undefined;
     };

@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { RuntimeError } from './errors.ts';
 import { type LocalSession, openSession } from './local-session.ts';
+import { lowerFile } from './lower-file.ts';
 import type { Answers, Reply, Request } from './messages.ts';
 
 // The child that `spawnSession` starts. It answers one request at a time and dies with its parent.
@@ -35,7 +36,7 @@ async function answer(request: Request): Promise<void> {
   } catch (error) {
     send({
       kind: 'failed',
-      code: error instanceof RuntimeError ? error.code : undefined,
+      code: error instanceof RuntimeError ? error.code : request.kind === 'lower' ? 'runtime/load' : 'runtime/run',
       message: error instanceof Error ? error.message : String(error),
       where: error instanceof RuntimeError ? error.where : undefined,
     });
@@ -46,6 +47,10 @@ async function carryOut(request: Request): Promise<Answers[keyof Answers]> {
   if (request.kind === 'load') {
     session = await openSession(request.modelPath, request.options);
     return { inputs: session.inputs, outputs: session.outputs, loadMs: session.coldStart.loadMs };
+  }
+  if (request.kind === 'lower') {
+    await lowerFile(request.modelPath, request.board, request.folder);
+    return null;
   }
   if (!session) throw new RuntimeError('runtime/closed', 'no model is loaded');
   switch (request.kind) {

@@ -48,7 +48,12 @@ export class TextModel {
 
   /** @throws {RuntimeError} `runtime/context`; as `Session.run`; `signal`'s reason, between two tokens */
   async generate(prompt: string, options: GenerateOptions = {}): Promise<Generation> {
-    const [generation] = await this.generateIds([this.tokenizer.encode(prompt)], options);
+    return this.generateFromIds(this.tokenizer.encode(prompt), options);
+  }
+
+  /** The same for a prompt that is in tokens already. */
+  async generateFromIds(ids: readonly number[], options: GenerateOptions = {}): Promise<Generation> {
+    const [generation] = await this.generateIds([ids], options);
     return generation as Generation;
   }
 

@@ -1,0 +1,162 @@
+import { type GoldenCase, type Pack, readGolden, type Tolerance } from '@flotilla/pack';
+import type { Board } from '@flotilla/boards';
+import { RuntimeError } from './errors.ts';
+import type { TextModel } from './text-model.ts';
+import type { LoadedSession, TensorValue } from './types.ts';
+
+export interface GoldenDeviation {
+  readonly case: string;
+  readonly output: string;
+  /** Greatest |out − expected|. */
+  readonly error: number;
+  /** `atol + rtol · max|expected|`. */
+  readonly allowed: number;
+}
+
+export interface GoldenReport {
+  readonly ok: boolean;
+  readonly cases: number;
+  /** The deviation that is the greatest share of what is allowed. */
+  readonly worst: GoldenDeviation | null;
+}
+
+/** Greedy tokens of a text pack's golden case are compared with these names. */
+const IDS = 'input_ids';
+const LOGITS = 'logits';
+const GREEDY = 'greedy';
+
+/**
+ * A text pack's golden cases: a prompt's ids in; the logits of its last position and the greedy answer's ids out.
+ * @param text the model that devices are to agree with
+ */
+export async function textGolden(
+  text: TextModel,
+  prompts: readonly string[],
+  options: { readonly maxTokens?: number | undefined } = {},
+): Promise<GoldenCase[]> {
+  const cases: GoldenCase[] = [];
+  for (const prompt of prompts) {
+    const ids = text.tokenizer.encode(prompt);
+    const { data, dims } = await text.logits(ids);
+    const last = data.slice(-(dims[1] ?? 0));
+    const { ids: greedy } = await text.generate(prompt, { maxTokens: options.maxTokens ?? 24 });
+    cases.push({
+      name: prompt,
+      inputs: { [IDS]: int64(ids) },
+      outputs: { [LOGITS]: { dtype: 'float32', dims: [1, last.length], data: last }, [GREEDY]: int64(greedy) },
+    });
+  }
+  return cases;
+}
+
+/**
+ * Runs a pack's golden vectors and compares them within the tolerance of the board's class.
+ * @param text for text packs
+ * @throws {RuntimeError} `runtime/pack` where the pack has no golden vectors, or no tolerance for this class
+ */
+export async function checkGolden(
+  pack: Pack,
+  board: Board,
+  session: LoadedSession,
+  text: TextModel | undefined,
+): Promise<GoldenReport> {
+  const { golden } = pack.config;
+  if (!golden) throw new RuntimeError('runtime/pack', `${pack.path} has no golden vectors`, { where: pack.path });
+  const tolerance = Object.hasOwn(golden.tolerance, board.boardClass) ? golden.tolerance[board.boardClass] : undefined;
+  if (!tolerance)
+    throw new RuntimeError('runtime/pack', `the pack states no tolerance for boards of class ${board.boardClass}`, {
+      where: board.name,
+      hint: `compile it with --board ${board.name}`,
+    });
+  const deviations: GoldenDeviation[] = [];
+  const cases = readGolden(await pack.file(golden.path));
+  for (const one of cases)
+    deviations.push(...(text ? await checkText(one, text, tolerance) : await checkTensors(one, session, tolerance)));
+  const worst = deviations.toSorted((a, b) => b.error / b.allowed - a.error / a.allowed)[0] ?? null;
+  return { ok: deviations.length > 0 && deviations.every(isAllowed), cases: cases.length, worst };
+}
+
+/** Written so that NaN is not allowed. */
+function isAllowed({ error, allowed }: GoldenDeviation): boolean {
+  return error <= allowed;
+}
+
+async function checkTensors(one: GoldenCase, session: LoadedSession, tolerance: Tolerance): Promise<GoldenDeviation[]> {
+  const names = Object.keys(one.outputs);
+  const outputs = await session.run(one.inputs, { fetches: names });
+  return names.map((output) => ({
+    case: one.name,
+    output,
+    ...deviation(outputs[output] as TensorValue, one.outputs[output] as TensorValue, tolerance),
+  }));
+}
+
+async function checkText(one: GoldenCase, text: TextModel, tolerance: Tolerance): Promise<GoldenDeviation[]> {
+  const ids = Array.from(numbersOf(one.inputs[IDS]));
+  const expected = one.outputs[LOGITS];
+  const greedy = Array.from(numbersOf(one.outputs[GREEDY]));
+  if (ids.length === 0 || expected?.dtype !== 'float32')
+    throw new RuntimeError('runtime/pack', `golden case ${JSON.stringify(one.name)} is not one for text`);
+  const { data } = await text.logits(ids);
+  const found: TensorValue = { ...expected, data: data.slice(-expected.data.length) };
+  const logits = { case: one.name, output: LOGITS, ...deviation(found, expected, tolerance) };
+  const answer = await text.generateFromIds(ids, { maxTokens: Math.max(1, greedy.length) });
+  const split = greedy.findIndex((id, i) => answer.ids[i] !== id);
+  if (split < 0) return [logits];
+  return [logits, await flip(one.name, text, { ids: [...ids, ...greedy.slice(0, split)], id: greedy[split] ?? 0 }, logits.allowed)];
+}
+
+/**
+ * Another token than the golden one: allowed where the two are so close that errors which are allowed may turn them
+ * over. How far the golden token lies behind the best one, against twice the allowed error.
+ */
+async function flip(
+  name: string,
+  text: TextModel,
+  { ids, id }: { readonly ids: readonly number[]; readonly id: number },
+  allowed: number,
+): Promise<GoldenDeviation> {
+  const { data, dims } = await text.logits(ids);
+  const last = data.subarray(data.length - (dims[1] ?? 0));
+  const best = last.reduce((max, value) => Math.max(max, value), Number.NEGATIVE_INFINITY);
+  return { case: name, output: GREEDY, error: best - (last[id] ?? Number.NaN), allowed: 2 * allowed };
+}
+
+function deviation(
+  found: TensorValue,
+  expected: TensorValue,
+  { atol, rtol }: Tolerance,
+): { readonly error: number; readonly allowed: number } {
+  const [a, b] = [numbersOf(found), numbersOf(expected)];
+  const same = a.length === b.length && found.dims.join() === expected.dims.join();
+  let error = same ? 0 : Number.POSITIVE_INFINITY;
+  let most = 0;
+  for (let i = 0; i < b.length; i++) {
+    const [got = Number.NaN, wanted = Number.NaN] = [a[i], b[i]];
+    const off = Math.abs(got - wanted);
+    // NaN compares false with everything: a model that answers NaN must not look perfect.
+    if (!Object.is(got, wanted) && !(off <= error)) error = Number.isNaN(off) ? Number.POSITIVE_INFINITY : off;
+    if (Math.abs(wanted) > most) most = Math.abs(wanted);
+  }
+  return { error, allowed: atol + rtol * most };
+}
+
+/** float16 as its value; int64 as the nearest double. */
+function numbersOf(tensor: TensorValue | undefined): ArrayLike<number> {
+  if (!tensor || tensor.dtype === 'string') return [];
+  if (tensor.dtype === 'float16') return Float32Array.from(tensor.data, halfToNumber);
+  if (tensor.dtype === 'int64' || tensor.dtype === 'uint64') return Float64Array.from(tensor.data, Number);
+  return tensor.data;
+}
+
+function halfToNumber(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 1023;
+  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
+  return sign * (exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15));
+}
+
+function int64(ids: readonly number[]): TensorValue & { dtype: 'int64' } {
+  return { dtype: 'int64', dims: [ids.length], data: BigInt64Array.from(ids, BigInt) };
+}

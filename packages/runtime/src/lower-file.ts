@@ -1,0 +1,34 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Board } from '@flotilla/boards';
+import type { Choice } from '@flotilla/lowering';
+import { describeFile, type FileDigest } from './file-digest.ts';
+
+/** What lies beside a lowered model: how to load it, and what its files must be. */
+export interface LoweredFacts {
+  readonly session: { readonly [key: string]: string };
+  readonly choices: readonly Choice[];
+  readonly files: readonly FileDigest[];
+}
+
+export const LOWERED_MODEL = 'model.onnx';
+/** Weights beside the graph are mapped, not copied: a 108 MB model so takes 108 MB of memory and not 175. */
+const LOWERED_DATA = 'model.data';
+export const LOWERED_FACTS = 'lowered.json';
+
+/**
+ * Lowers a model file for a board into a folder that exists: model, data and facts, not yet synced.
+ * @throws {OnnxError} for a model that cannot be read; {LoweringError}
+ */
+export async function lowerFile(modelPath: string, board: Board, folder: string): Promise<void> {
+  const [{ openModel, writeModel }, { lowerModel }] = await Promise.all([
+    import('@flotilla/onnx'),
+    import('@flotilla/lowering'),
+  ]);
+  const { model, session, choices } = lowerModel(await openModel(modelPath), board);
+  const externalData = { location: LOWERED_DATA, minBytes: 4096 };
+  await writeModel(model, join(folder, LOWERED_MODEL), { externalData });
+  const files = [await describeFile(folder, LOWERED_MODEL), await describeFile(folder, LOWERED_DATA).catch(() => undefined)];
+  const facts: LoweredFacts = { session, choices, files: files.filter((file) => file !== undefined) };
+  await writeFile(join(folder, LOWERED_FACTS), JSON.stringify(facts), { flag: 'wx', flush: true });
+}
