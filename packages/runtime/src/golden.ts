@@ -103,7 +103,10 @@ async function checkText(one: GoldenCase, text: TextModel, tolerance: Tolerance)
   const answer = await text.generateFromIds(ids, { maxTokens: Math.max(1, greedy.length) });
   const split = greedy.findIndex((id, i) => answer.ids[i] !== id);
   if (split < 0) return [logits];
-  return [logits, await flip(one.name, text, { ids: [...ids, ...greedy.slice(0, split)], id: greedy[split] ?? 0 }, logits.allowed)];
+  return [
+    logits,
+    await flip(one.name, text, { ids: [...ids, ...greedy.slice(0, split)], id: greedy[split] ?? 0 }, logits.allowed),
+  ];
 }
 
 /**

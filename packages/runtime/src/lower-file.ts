@@ -28,7 +28,10 @@ export async function lowerFile(modelPath: string, board: Board, folder: string)
   const { model, session, choices } = lowerModel(await openModel(modelPath), board);
   const externalData = { location: LOWERED_DATA, minBytes: 4096 };
   await writeModel(model, join(folder, LOWERED_MODEL), { externalData });
-  const files = [await describeFile(folder, LOWERED_MODEL), await describeFile(folder, LOWERED_DATA).catch(() => undefined)];
+  const files = [
+    await describeFile(folder, LOWERED_MODEL),
+    await describeFile(folder, LOWERED_DATA).catch(() => undefined),
+  ];
   const facts: LoweredFacts = { session, choices, files: files.filter((file) => file !== undefined) };
   await writeFile(join(folder, LOWERED_FACTS), JSON.stringify(facts), { flag: 'wx', flush: true });
 }

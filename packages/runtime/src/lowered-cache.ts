@@ -36,7 +36,8 @@ export async function loweredModel(pack: Pack, board: Board, cacheDir: string, l
     await rm(part, { recursive: true, force: true }).catch(() => {}); // what went wrong is told already
   }
   const made = await readEntry(folder);
-  if (!made) throw new RuntimeError('runtime/cache', `${folder}: what was written reads back otherwise`, { where: folder });
+  if (!made)
+    throw new RuntimeError('runtime/cache', `${folder}: what was written reads back otherwise`, { where: folder });
   return { ...made, path: join(folder, LOWERED_MODEL), fresh: true };
 }
 

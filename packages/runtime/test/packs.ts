@@ -27,7 +27,11 @@ export async function int4Llama(): Promise<Uint8Array> {
     if (tensor?.dims.length !== 2) continue;
     const [k = 0, n = 0] = tensor.dims;
     const { q, scale, zeroPoint } = quantizeInt4(floats(tensor), { rows: 1, cols: k, inner: n, block: 32 });
-    const names = ['q', 'scale', 'zero'].map((part) => graph.uniqueName(`${weight}_${part}`)) as [string, string, string];
+    const names = ['q', 'scale', 'zero'].map((part) => graph.uniqueName(`${weight}_${part}`)) as [
+      string,
+      string,
+      string,
+    ];
     graph.addInitializer(names[0], { dtype: 'uint4', dims: [k, n], bytes: q });
     graph.addInitializer(names[1], tensorFromFloats([k / 32, n], scale));
     graph.addInitializer(names[2], { dtype: 'uint4', dims: [k / 32, n], bytes: zeroPoint ?? q });
@@ -75,7 +79,11 @@ export async function packOf(
   return out;
 }
 
-const float = (dims: number[], ...data: number[]) => ({ dtype: 'float32' as const, dims, data: Float32Array.from(data) });
+const float = (dims: number[], ...data: number[]) => ({
+  dtype: 'float32' as const,
+  dims,
+  data: Float32Array.from(data),
+});
 
 /** `y = x + 1`, whose golden vectors expect `wrong` more than that. */
 export function addOnePack(wrong = 0, key?: PrivateKey): Promise<string> {
