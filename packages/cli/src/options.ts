@@ -16,7 +16,7 @@ export const threadsOption = () =>
 export const controllerOption = () =>
   ({
     type: 'string',
-    default: setting('controller') ?? 'http://127.0.0.1:8470',
+    default: setting('controller') ?? 'http://127.0.0.1:8080',
     describe: 'URL of the controller',
   }) as const;
 

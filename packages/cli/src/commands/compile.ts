@@ -1,0 +1,210 @@
+import { readFile } from 'node:fs/promises';
+import {
+  builtInRecipe,
+  type CompileReport,
+  compile as compileModel,
+  formatRecipe,
+  parseRecipe,
+} from '@flotilla/compiler';
+import { readPrivateKey } from '@flotilla/pack';
+import type { CommandModule } from 'yargs';
+import { CliError } from '../errors.ts';
+import { EXIT } from '../failure.ts';
+import { untilInterrupted } from '../interrupt.ts';
+import { threadsOption } from '../options.ts';
+import { type Globals, print } from '../output.ts';
+import { progressBar } from '../progress.ts';
+import { setting } from '../settings.ts';
+import { bytes, ms, percent, table } from '../text.ts';
+
+interface Args extends Globals {
+  readonly model: string;
+  readonly out: string | undefined;
+  readonly weights: string;
+  readonly activations: string | undefined;
+  readonly block: number | undefined;
+  readonly method: string | undefined;
+  readonly recipe: string | undefined;
+  readonly explain: boolean;
+  readonly data: string | undefined;
+  readonly eval: string | undefined;
+  readonly metric: string | undefined;
+  readonly keys: string | undefined;
+  readonly floor: number;
+  readonly lora: readonly string[];
+  readonly board: readonly string[];
+  readonly 'latency-budget': readonly string[];
+  readonly name: string | undefined;
+  readonly key: string | undefined;
+  readonly threads: number;
+  readonly force: boolean;
+}
+
+export const compile: CommandModule<Globals, Args> = {
+  command: 'compile <model>',
+  describe: 'Quantize a model, judge it against fp32 and pack it',
+  builder: (args) =>
+    args
+      .positional('model', {
+        type: 'string',
+        demandOption: true,
+        describe: '.onnx file, folder of a Hugging Face export, or pack',
+      })
+      .option('out', {
+        alias: 'o',
+        type: 'string',
+        describe: 'NAME.pack: one tar; NAME.onnx: the bare portable model; else a directory',
+      })
+      .option('weights', { type: 'string', default: 'int8', describe: 'int8, int4 or fp32 (clean-up only)' })
+      .option('activations', { type: 'string', describe: 'int8, dynamic or none; default: by the weights' })
+      .option('block', { type: 'number', describe: 'Weights that share a scale, for int4: 16 to 256' })
+      .option('method', { type: 'string', describe: 'How int4 is found: rtn' })
+      .option('recipe', { type: 'string', describe: 'Recipe file instead of a built-in one' })
+      .option('explain', { type: 'boolean', default: false, describe: 'Print the recipe and stop' })
+      .option('data', { type: 'string', describe: 'Calibration samples, PATH[:N]' })
+      .option('eval', { type: 'string', describe: 'Evaluation samples for the verdict, PATH[:N]' })
+      .option('metric', { type: 'string', describe: 'top1, ctc-text, perplexity, exact-match, cosine, or FILE.mjs' })
+      .option('keys', { type: 'string', describe: 'Characters or labels of the classes, one a line' })
+      .option('floor', { type: 'number', default: 0.98, describe: "Share of fp32's score that must be kept" })
+      .option('lora', {
+        type: 'string',
+        array: true,
+        default: [],
+        describe: 'PEFT adapter to merge first, DIR[:WEIGHT]',
+      })
+      .option('board', {
+        type: 'string',
+        array: true,
+        default: [],
+        describe: 'Boards that the pack is for; default: all known',
+      })
+      .option('latency-budget', {
+        type: 'string',
+        array: true,
+        default: [],
+        describe: "Upper bound of the median run, BOARD=MS; '*' for any board",
+      })
+      .option('name', { type: 'string', describe: "What the pack is called; default: the model's name" })
+      .option('key', { type: 'string', default: setting('key'), describe: 'Private key file that signs the pack' })
+      .option('threads', threadsOption())
+      .option('force', { type: 'boolean', default: false, describe: 'Exit 0 although the verdict is no' })
+      .example(
+        'flotilla compile rec.onnx -o rec.pack --data calibrate/ --eval judge/ --metric ctc-text --keys keys.txt',
+        'int8, calibrated, judged',
+      )
+      .example(
+        'flotilla compile llama/ -o commands.pack --weights int4 --lora intents/ --eval eval.jsonl:60',
+        'adapter merged, int4',
+      ),
+  async handler(argv) {
+    if (argv.explain) return explain(argv);
+    if (argv.out === undefined)
+      throw new CliError('cli/usage', 'where to? -o is missing', { hint: 'for example -o model.pack' });
+    const bar = progressBar(argv);
+    const signal = untilInterrupted();
+    try {
+      const report = await compileModel(argv.model, argv.out, {
+        ...pick(argv),
+        lora: argv.lora.map(parseLora),
+        latencyBudgetUs: Object.fromEntries(argv['latency-budget'].map(parseBudget)),
+        key: argv.key === undefined ? undefined : await readPrivateKey(argv.key),
+        signal,
+        onProgress: (progress) => bar.update(progress),
+      });
+      bar.end();
+      print(argv, report, compileText);
+      if (report.verdict && !report.verdict.ok && !argv.force) process.exitCode = EXIT.verdictNo;
+    } finally {
+      bar.end();
+    }
+  },
+};
+
+function pick({
+  weights,
+  activations,
+  block,
+  method,
+  recipe,
+  data,
+  eval: judge,
+  metric,
+  keys,
+  floor,
+  board,
+  name,
+  threads,
+}: Args) {
+  return {
+    weights,
+    activations,
+    block,
+    method,
+    recipe,
+    data,
+    eval: judge,
+    metric,
+    keys,
+    floor,
+    name,
+    threads,
+    boards: board.length > 0 ? board : undefined,
+  };
+}
+
+async function explain(argv: Args): Promise<void> {
+  const recipe =
+    argv.recipe === undefined
+      ? builtInRecipe(argv.weights, argv.activations)
+      : parseRecipe(await readFile(argv.recipe, 'utf8'));
+  print(argv, recipe, formatRecipe);
+}
+
+/** `DIR` or `DIR:WEIGHT`. */
+function parseLora(text: string): { readonly dir: string; readonly weight: number | undefined } {
+  const match = /^(.+):([+-]?[\d.]+)$/.exec(text);
+  return match?.[1] === undefined ? { dir: text, weight: undefined } : { dir: match[1], weight: Number(match[2]) };
+}
+
+/** `BOARD=12` or `BOARD=12ms`, as microseconds. @throws {CliError} `cli/usage` */
+function parseBudget(text: string): readonly [string, number] {
+  const match = /^([^=]+)=([\d.]+)(?:ms)?$/.exec(text);
+  const milliseconds = Number(match?.[2]);
+  if (match?.[1] === undefined || !(milliseconds > 0))
+    throw new CliError('cli/usage', `--latency-budget ${text} is not BOARD=MS`, {
+      hint: 'for example raspberrypi-5=12ms',
+    });
+  return [match[1], Math.round(milliseconds * 1000)];
+}
+
+function compileText(report: CompileReport): string {
+  const { model, pack, verdict, latency } = report;
+  const rows: [string, string][] = [
+    [
+      'size',
+      `${bytes(pack.modelBytes)} of ${bytes(model.bytes)} (${percent(report.ratio)}), ${model.parameters} parameters`,
+    ],
+    ['pack', `${pack.path}, ${bytes(pack.bytes)}${pack.digest === null ? '' : `, ${pack.digest}`}`],
+    ['nodes', `${report.nodes.quantized} quantized, ${report.nodes.float} with weights stay float`],
+  ];
+  if (verdict)
+    rows.push([
+      'verdict',
+      `${verdict.ok ? 'yes' : 'NO'}: ${verdict.metric} ${verdict.quantized.toFixed(4)} beside fp32's ${verdict.fp32.toFixed(4)} on ${verdict.samples} samples, ${percent(verdict.kept)} kept, floor ${percent(verdict.floor)}`,
+    ]);
+  else rows.push(['verdict', 'none: give --eval']);
+  if (latency)
+    rows.push([
+      'latency',
+      `${ms(latency.quantized.p50Us)} beside fp32's ${ms(latency.fp32.p50Us)}: ${latency.speedup.toFixed(2)}× at ${latency.threads} thread(s)`,
+    ]);
+  rows.push(['took', `${report.seconds.toFixed(1)} s, peak RSS ${bytes(report.peakRssBytes)}`]);
+  const float =
+    report.float.length === 0
+      ? ''
+      : `\n\nstays float:\n${table(
+          ['node', 'op', 'reason'],
+          report.float.map(({ node, op, reason }) => [node, op, reason]),
+        )}`;
+  return table(['', ''], rows) + float;
+}

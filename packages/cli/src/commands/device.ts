@@ -1,0 +1,104 @@
+import type { DeviceView, TelemetryView } from '@flotilla/controller';
+import type { CommandModule } from 'yargs';
+import { type Connection, connect } from '../client.ts';
+import { controllerOption, tokenOption } from '../options.ts';
+import { type Globals, print } from '../output.ts';
+import { bytes, ms, table } from '../text.ts';
+
+type Args = Globals & Connection;
+type OneArgs = Args & { readonly device: string };
+
+const ls: CommandModule<Globals, Args> = {
+  command: 'ls',
+  describe: 'List devices and what each has loaded',
+  async handler(argv) {
+    const client = await connect(argv as Args);
+    print(argv, { devices: await client.devices() }, ({ devices }) => table(['device', 'board', 'tags', 'online', 'models'], devices.map(deviceRow)));
+  },
+};
+
+const show: CommandModule<Globals, OneArgs> = {
+  command: 'show <device>',
+  describe: 'Show one device: models, states, latency as the controller received it',
+  builder: (args) => args.positional('device', { type: 'string', demandOption: true }),
+  async handler(argv) {
+    const client = await connect(argv);
+    const [device, telemetry] = await Promise.all([client.device(argv.device), client.telemetry(argv.device)]);
+    print(argv, { ...device, telemetry }, () => `${deviceText(device)}\n\n${telemetryTable(telemetry)}`);
+  },
+};
+
+const tag: CommandModule<Globals, OneArgs & { readonly tags: readonly string[] }> = {
+  command: 'tag <device> [tags..]',
+  describe: "Set a device's tags; none clears them",
+  builder: (args) =>
+    args.positional('device', { type: 'string', demandOption: true }).positional('tags', { type: 'string', array: true, default: [] }),
+  async handler(argv) {
+    const client = await connect(argv);
+    print(argv, await client.tag(argv.device, argv.tags), deviceText);
+  },
+};
+
+interface CallArgs extends OneArgs {
+  readonly model: string;
+  readonly prompt: string | undefined;
+  readonly 'max-tokens': number | undefined;
+  readonly 'bench-seconds': number | undefined;
+}
+
+const call: CommandModule<Globals, CallArgs> = {
+  command: 'call <device> <model>',
+  describe: 'Ask a model on a device, or let it measure itself',
+  builder: (args) =>
+    args
+      .positional('device', { type: 'string', demandOption: true })
+      .positional('model', { type: 'string', demandOption: true })
+      .option('prompt', { type: 'string', describe: 'For a language model' })
+      .option('max-tokens', { type: 'number', describe: 'Longest answer' })
+      .option('bench-seconds', { type: 'number', conflicts: 'prompt', describe: 'Run the golden inputs for so long and send telemetry' })
+      .example('flotilla device call pi-attic commands --prompt "switch off the fan in the attic =>"', 'its answer comes back over MQTT'),
+  async handler(argv) {
+    const client = await connect(argv);
+    const seconds = argv['bench-seconds'];
+    const answer = await client.call(argv.device, {
+      name: argv.model,
+      prompt: argv.prompt,
+      maxTokens: argv['max-tokens'],
+      benchMs: seconds === undefined ? undefined : Math.round(seconds * 1000),
+    });
+    print(argv, answer, ({ text }) => text || 'measured; see flotilla device show');
+  },
+};
+
+export const device: CommandModule<Globals, Args> = {
+  command: 'device',
+  describe: 'Devices that the controller knows',
+  builder: (args) =>
+    args
+      .option('controller', controllerOption())
+      .option('token', tokenOption())
+      .command(ls)
+      .command(show)
+      .command(tag)
+      .command(call)
+      .demandCommand(1, 1, 'which: ls, show, tag or call?'),
+  handler() {},
+};
+
+function deviceRow(d: DeviceView): string[] {
+  const models = d.models.map((m) => `${m.name}@${m.version ?? '–'} ${m.state ?? ''}`.trim());
+  return [d.id, d.board, d.tags.join(' '), d.online ? 'yes' : 'no', models.join(', ')];
+}
+
+function deviceText(d: DeviceView): string {
+  const head = `${d.id} (${d.board}), ${d.online ? 'online' : 'offline'}${d.tags.length > 0 ? `, tags ${d.tags.join(' ')}` : ''}`;
+  const rows = d.models.map((m) => [m.name, m.version ?? '–', m.state ?? '–', m.loadedDigest?.slice(0, 19) ?? '–', m.detail]);
+  return `${head}\n${table(['model', 'version', 'state', 'loaded', 'why'], rows)}`;
+}
+
+function telemetryTable(telemetry: readonly TelemetryView[]): string {
+  const rows = telemetry.map(({ name, version, latency: l, throughputPerS, peakRssBytes, weightsBytes }) => [
+    `${name}@${version ?? '–'}`, ms(l.p50Us), ms(l.p90Us), ms(l.p95Us), ms(l.p99Us), throughputPerS.toFixed(1), bytes(peakRssBytes), bytes(weightsBytes),
+  ]);
+  return table(['release', 'p50', 'p90', 'p95', 'p99', 'runs/s', 'peak RSS', 'weights'], rows);
+}

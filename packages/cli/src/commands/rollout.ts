@@ -1,0 +1,156 @@
+import type { RolloutDeviceView, RolloutView } from '@flotilla/controller';
+import type { CommandModule } from 'yargs';
+import { type Connection, connect } from '../client.ts';
+import { EXIT } from '../failure.ts';
+import { untilInterrupted } from '../interrupt.ts';
+import { controllerOption, tokenOption } from '../options.ts';
+import { type Globals, print, say } from '../output.ts';
+import { percent, table } from '../text.ts';
+
+type Args = Globals & Connection;
+type OneArgs = Args & { readonly id: string };
+
+interface CreateArgs extends Args {
+  readonly release: string;
+  readonly to: string;
+  readonly canary: number;
+  readonly 'health-seconds': number;
+  readonly 'deadline-seconds': number;
+  readonly watch: boolean;
+}
+
+const create: CommandModule<Globals, CreateArgs> = {
+  command: 'create <release>',
+  describe: 'Roll a release out: canary first, then the rest; the first failure stops it',
+  builder: (args) =>
+    args
+      .positional('release', { type: 'string', demandOption: true, describe: 'NAME@VERSION' })
+      .option('to', { type: 'string', default: 'all', describe: `Which devices, e.g. "board = 'raspberrypi-5' and tag = 'attic'"` })
+      .option('canary', { type: 'number', default: 1, describe: 'How many devices go first' })
+      .option('health-seconds', { type: 'number', default: 10, describe: 'How long a new model must serve before it is committed' })
+      .option('deadline-seconds', { type: 'number', default: 600, describe: 'The longest a device may stay in one state' })
+      .option('watch', { type: 'boolean', default: false, describe: 'Stay until it has ended' })
+      .example('flotilla rollout create labels@1.4.0 --watch', 'exit code 4 if it stops'),
+  async handler(argv) {
+    const client = await connect(argv);
+    const rollout = await client.createRollout({
+      release: argv.release,
+      to: argv.to,
+      canary: argv.canary,
+      healthWindowMs: argv['health-seconds'] * 1000,
+      stateDeadlineMs: argv['deadline-seconds'] * 1000,
+    });
+    if (argv.watch) await follow(argv, rollout.id);
+    else print(argv, rollout, rolloutText);
+  },
+};
+
+const show: CommandModule<Globals, OneArgs> = {
+  command: 'show <id>',
+  describe: 'Show a rollout and each device in it',
+  builder: idArgument,
+  async handler(argv) {
+    print(argv, await (await connect(argv)).rollout(argv.id), rolloutText);
+  },
+};
+
+const watch: CommandModule<Globals, OneArgs> = {
+  command: 'watch <id>',
+  describe: 'Follow a rollout until it has ended; exit code 4 if it stopped',
+  builder: idArgument,
+  handler: (argv) => follow(argv, argv.id),
+};
+
+const why: CommandModule<Globals, OneArgs> = {
+  command: 'why <id>',
+  describe: 'Say for each device that is not done why, and since when',
+  builder: idArgument,
+  async handler(argv) {
+    const rollout = await (await connect(argv)).rollout(argv.id);
+    const devices = rollout.devices.filter(({ status }) => status !== 'done');
+    print(argv, { id: rollout.id, phase: rollout.phase, reason: rollout.reason, devices }, (r) =>
+      [r.reason ?? `rollout ${r.id}: ${r.phase}`, ...r.devices.map(sentenceOf)].join('\n'),
+    );
+  },
+};
+
+const abort: CommandModule<Globals, OneArgs> = {
+  command: 'abort <id>',
+  describe: 'End a rollout; devices under way go back to what they had',
+  builder: idArgument,
+  async handler(argv) {
+    print(argv, await (await connect(argv)).abort(argv.id), rolloutText);
+  },
+};
+
+const ls: CommandModule<Globals, Args> = {
+  command: 'ls',
+  describe: 'List rollouts, newest first',
+  async handler(argv) {
+    const client = await connect(argv as Args);
+    print(argv, { rollouts: await client.rollouts() }, ({ rollouts }) =>
+      table(
+        ['rollout', 'release', 'phase', 'done', 'created', 'reason'],
+        rollouts.map((r) => [r.id, `${r.release.name}@${r.release.version}`, r.phase, `${r.counts.done}/${r.devices.length}`, new Date(r.createdAtMs).toISOString(), r.reason ?? '']),
+      ),
+    );
+  },
+};
+
+export const rollout: CommandModule<Globals, Args> = {
+  command: 'rollout',
+  describe: 'Releases on their way to devices',
+  builder: (args) =>
+    args
+      .option('controller', controllerOption())
+      .option('token', tokenOption())
+      .command(create)
+      .command(show)
+      .command(watch)
+      .command(why)
+      .command(abort)
+      .command(ls)
+      .demandCommand(1, 1, 'which: create, show, watch, why, abort or ls?'),
+  handler() {},
+};
+
+/** Prints every change on stderr and the end on stdout. */
+async function follow(argv: Args, id: string): Promise<void> {
+  const client = await connect(argv);
+  const signal = untilInterrupted();
+  const said = new Map<string, string>();
+  let last: RolloutView | undefined;
+  for await (const view of client.watch(id, { signal })) {
+    last = view;
+    for (const device of view.devices) {
+      const line = progressLine(device);
+      if (said.get(device.device) !== line) say(argv, line);
+      said.set(device.device, line);
+    }
+  }
+  signal.throwIfAborted();
+  if (last === undefined) return;
+  print(argv, last, rolloutText);
+  if (last.phase !== 'done') process.exitCode = EXIT.verdictNo;
+}
+
+/** One line on a device in a rollout: `pi-attic canary downloading 43.0 %`. */
+export function progressLine({ device, role, status, state, bytesDone, bytesTotal, detail }: RolloutDeviceView): string {
+  const share = state === 'downloading' && bytesTotal > 0 ? ` ${percent(bytesDone / bytesTotal)}` : '';
+  const shown = status === 'offered' ? (state ?? 'offered') : status;
+  return `${device} ${role} ${shown}${share}${detail === '' ? '' : `: ${detail}`}`;
+}
+
+function rolloutText(r: RolloutView): string {
+  const head = `rollout ${r.id} of ${r.release.name}@${r.release.version} to ${r.to}: ${r.phase}${r.reason === null ? '' : `; ${r.reason}`}`;
+  const rows = r.devices.map((d) => [d.device, d.board, d.role, d.status, d.state ?? '–', d.sentence ?? '']);
+  return `${head}\n${table(['device', 'board', 'role', 'status', 'state', 'why'], rows)}`;
+}
+
+function sentenceOf(d: RolloutDeviceView): string {
+  return `${d.device} ${d.sentence ?? d.status}, since ${new Date(d.sinceMs).toISOString()}`;
+}
+
+function idArgument<T>(args: import('yargs').Argv<T>) {
+  return args.positional('id', { type: 'string', demandOption: true });
+}
