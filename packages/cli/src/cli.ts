@@ -1,14 +1,34 @@
 import yargs, { type CommandModule } from 'yargs';
 import { agent } from './commands/agent.ts';
 import { boards } from './commands/boards.ts';
+import { compile } from './commands/compile.ts';
 import { config } from './commands/config.ts';
+import { controller } from './commands/controller.ts';
+import { device } from './commands/device.ts';
+import { keys } from './commands/keys.ts';
+import { pack } from './commands/pack.ts';
+import { publish } from './commands/publish.ts';
+import { release } from './commands/release.ts';
+import { rollout } from './commands/rollout.ts';
 import { CliError } from './errors.ts';
 import { describeError, EXIT, exitCodeOf, failureLine } from './failure.ts';
 import { isInterruption } from './interrupt.ts';
 import type { Globals } from './output.ts';
 
 /** Local verbs are one word; things with a life of their own are noun + verb. */
-const COMMANDS = [agent, boards, config] as readonly CommandModule<Globals, never>[];
+const COMMANDS = [
+  agent,
+  boards,
+  compile,
+  config,
+  controller,
+  device,
+  keys,
+  pack,
+  publish,
+  release,
+  rollout,
+] as readonly CommandModule<Globals, never>[];
 
 /** Runs one command line and returns the exit code. Failures are printed, never thrown. */
 export async function runCli(args: readonly string[]): Promise<number> {

@@ -20,13 +20,27 @@ const start: CommandModule<Globals, StartArgs> = {
   builder: (args) =>
     args
       .option('data', { type: 'string', default: './controller', describe: 'Folder of its keys, packs and database' })
-      .option('listen', { type: 'string', describe: 'HOST:PORT of the embedded broker; port 0: any free one. Default 127.0.0.1:1883' })
+      .option('listen', {
+        type: 'string',
+        describe: 'HOST:PORT of the embedded broker; port 0: any free one. Default 127.0.0.1:1883',
+      })
       .option('mqtt', { type: 'string', conflicts: 'listen', describe: 'URL of a broker that somebody else runs' })
       .option('public-mqtt', { type: 'string', describe: 'URL that devices are told to connect to, where it differs' })
-      .option('http', { type: 'string', describe: 'HOST:PORT of the HTTP API; port 0: any free one. Default 127.0.0.1:8080' })
+      .option('http', {
+        type: 'string',
+        describe: 'HOST:PORT of the HTTP API; port 0: any free one. Default 127.0.0.1:8080',
+      })
       .option('database', { type: 'string', describe: 'PostgreSQL URL; default: an embedded database' })
-      .option('trust', { type: 'string', array: true, default: trusted(), describe: 'Public keys of which one must have signed a pack: files or folders' })
-      .example('flotilla controller start --data /var/lib/flotilla --listen 0.0.0.0:1883 --trust release.pub', 'embedded broker and database'),
+      .option('trust', {
+        type: 'string',
+        array: true,
+        default: trusted(),
+        describe: 'Public keys of which one must have signed a pack: files or folders',
+      })
+      .example(
+        'flotilla controller start --data /var/lib/flotilla --listen 0.0.0.0:1883 --trust release.pub',
+        'embedded broker and database',
+      ),
   async handler(argv) {
     const signal = untilInterrupted();
     const { mqtt, listen } = argv;
@@ -40,7 +54,11 @@ const start: CommandModule<Globals, StartArgs> = {
       log: (line) => say(argv, line),
     });
     const { mqttUrl, httpUrl, adminTokenFile } = controller;
-    print(argv, { httpUrl, mqttUrl, adminTokenFile, pid: process.pid }, () => `HTTP ${httpUrl}\nMQTT ${mqttUrl}\nadmin token in ${adminTokenFile}`);
+    print(
+      argv,
+      { httpUrl, mqttUrl, adminTokenFile, pid: process.pid },
+      () => `HTTP ${httpUrl}\nMQTT ${mqttUrl}\nadmin token in ${adminTokenFile}`,
+    );
     await new Promise<void>((resolve) => {
       if (signal.aborted) resolve();
       signal.addEventListener('abort', () => resolve(), { once: true });

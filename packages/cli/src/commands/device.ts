@@ -1,7 +1,6 @@
 import type { DeviceView, TelemetryView } from '@flotilla/controller';
 import type { CommandModule } from 'yargs';
-import { type Connection, connect } from '../client.ts';
-import { controllerOption, tokenOption } from '../options.ts';
+import { type Connection, connect, withConnection } from '../client.ts';
 import { type Globals, print } from '../output.ts';
 import { bytes, ms, table } from '../text.ts';
 
@@ -11,16 +10,19 @@ type OneArgs = Args & { readonly device: string };
 const ls: CommandModule<Globals, Args> = {
   command: 'ls',
   describe: 'List devices and what each has loaded',
+  builder: withConnection,
   async handler(argv) {
-    const client = await connect(argv as Args);
-    print(argv, { devices: await client.devices() }, ({ devices }) => table(['device', 'board', 'tags', 'online', 'models'], devices.map(deviceRow)));
+    const client = await connect(argv);
+    print(argv, { devices: await client.devices() }, ({ devices }) =>
+      table(['device', 'board', 'tags', 'online', 'models'], devices.map(deviceRow)),
+    );
   },
 };
 
 const show: CommandModule<Globals, OneArgs> = {
   command: 'show <device>',
   describe: 'Show one device: models, states, latency as the controller received it',
-  builder: (args) => args.positional('device', { type: 'string', demandOption: true }),
+  builder: (args) => withConnection(args).positional('device', { type: 'string', demandOption: true }),
   async handler(argv) {
     const client = await connect(argv);
     const [device, telemetry] = await Promise.all([client.device(argv.device), client.telemetry(argv.device)]);
@@ -32,7 +34,9 @@ const tag: CommandModule<Globals, OneArgs & { readonly tags: readonly string[] }
   command: 'tag <device> [tags..]',
   describe: "Set a device's tags; none clears them",
   builder: (args) =>
-    args.positional('device', { type: 'string', demandOption: true }).positional('tags', { type: 'string', array: true, default: [] }),
+    withConnection(args)
+      .positional('device', { type: 'string', demandOption: true })
+      .positional('tags', { type: 'string', array: true, default: [] }),
   async handler(argv) {
     const client = await connect(argv);
     print(argv, await client.tag(argv.device, argv.tags), deviceText);
@@ -50,13 +54,20 @@ const call: CommandModule<Globals, CallArgs> = {
   command: 'call <device> <model>',
   describe: 'Ask a model on a device, or let it measure itself',
   builder: (args) =>
-    args
+    withConnection(args)
       .positional('device', { type: 'string', demandOption: true })
       .positional('model', { type: 'string', demandOption: true })
       .option('prompt', { type: 'string', describe: 'For a language model' })
       .option('max-tokens', { type: 'number', describe: 'Longest answer' })
-      .option('bench-seconds', { type: 'number', conflicts: 'prompt', describe: 'Run the golden inputs for so long and send telemetry' })
-      .example('flotilla device call pi-attic commands --prompt "switch off the fan in the attic =>"', 'its answer comes back over MQTT'),
+      .option('bench-seconds', {
+        type: 'number',
+        conflicts: 'prompt',
+        describe: 'Run the golden inputs for so long and send telemetry',
+      })
+      .example(
+        'flotilla device call pi-attic commands --prompt "switch off the fan in the attic =>"',
+        'its answer comes back over MQTT',
+      ),
   async handler(argv) {
     const client = await connect(argv);
     const seconds = argv['bench-seconds'];
@@ -70,13 +81,11 @@ const call: CommandModule<Globals, CallArgs> = {
   },
 };
 
-export const device: CommandModule<Globals, Args> = {
+export const device: CommandModule<Globals, Globals> = {
   command: 'device',
   describe: 'Devices that the controller knows',
   builder: (args) =>
     args
-      .option('controller', controllerOption())
-      .option('token', tokenOption())
       .command(ls)
       .command(show)
       .command(tag)
@@ -92,13 +101,26 @@ function deviceRow(d: DeviceView): string[] {
 
 function deviceText(d: DeviceView): string {
   const head = `${d.id} (${d.board}), ${d.online ? 'online' : 'offline'}${d.tags.length > 0 ? `, tags ${d.tags.join(' ')}` : ''}`;
-  const rows = d.models.map((m) => [m.name, m.version ?? '–', m.state ?? '–', m.loadedDigest?.slice(0, 19) ?? '–', m.detail]);
+  const rows = d.models.map((m) => [
+    m.name,
+    m.version ?? '–',
+    m.state ?? '–',
+    m.loadedDigest?.slice(0, 19) ?? '–',
+    m.detail,
+  ]);
   return `${head}\n${table(['model', 'version', 'state', 'loaded', 'why'], rows)}`;
 }
 
 function telemetryTable(telemetry: readonly TelemetryView[]): string {
   const rows = telemetry.map(({ name, version, latency: l, throughputPerS, peakRssBytes, weightsBytes }) => [
-    `${name}@${version ?? '–'}`, ms(l.p50Us), ms(l.p90Us), ms(l.p95Us), ms(l.p99Us), throughputPerS.toFixed(1), bytes(peakRssBytes), bytes(weightsBytes),
+    `${name}@${version ?? '–'}`,
+    ms(l.p50Us),
+    ms(l.p90Us),
+    ms(l.p95Us),
+    ms(l.p99Us),
+    throughputPerS.toFixed(1),
+    bytes(peakRssBytes),
+    bytes(weightsBytes),
   ]);
   return table(['release', 'p50', 'p90', 'p95', 'p99', 'runs/s', 'peak RSS', 'weights'], rows);
 }

@@ -1,9 +1,8 @@
 import type { RolloutDeviceView, RolloutView } from '@flotilla/controller';
-import type { CommandModule } from 'yargs';
-import { type Connection, connect } from '../client.ts';
+import type { Argv, CommandModule } from 'yargs';
+import { type Connection, connect, withConnection } from '../client.ts';
 import { EXIT } from '../failure.ts';
 import { untilInterrupted } from '../interrupt.ts';
-import { controllerOption, tokenOption } from '../options.ts';
 import { type Globals, print, say } from '../output.ts';
 import { percent, table } from '../text.ts';
 
@@ -23,12 +22,24 @@ const create: CommandModule<Globals, CreateArgs> = {
   command: 'create <release>',
   describe: 'Roll a release out: canary first, then the rest; the first failure stops it',
   builder: (args) =>
-    args
+    withConnection(args)
       .positional('release', { type: 'string', demandOption: true, describe: 'NAME@VERSION' })
-      .option('to', { type: 'string', default: 'all', describe: `Which devices, e.g. "board = 'raspberrypi-5' and tag = 'attic'"` })
+      .option('to', {
+        type: 'string',
+        default: 'all',
+        describe: `Which devices, e.g. "board = 'raspberrypi-5' and tag = 'attic'"`,
+      })
       .option('canary', { type: 'number', default: 1, describe: 'How many devices go first' })
-      .option('health-seconds', { type: 'number', default: 10, describe: 'How long a new model must serve before it is committed' })
-      .option('deadline-seconds', { type: 'number', default: 600, describe: 'The longest a device may stay in one state' })
+      .option('health-seconds', {
+        type: 'number',
+        default: 10,
+        describe: 'How long a new model must serve before it is committed',
+      })
+      .option('deadline-seconds', {
+        type: 'number',
+        default: 600,
+        describe: 'The longest a device may stay in one state',
+      })
       .option('watch', { type: 'boolean', default: false, describe: 'Stay until it has ended' })
       .example('flotilla rollout create labels@1.4.0 --watch', 'exit code 4 if it stops'),
   async handler(argv) {
@@ -86,24 +97,30 @@ const abort: CommandModule<Globals, OneArgs> = {
 const ls: CommandModule<Globals, Args> = {
   command: 'ls',
   describe: 'List rollouts, newest first',
+  builder: withConnection,
   async handler(argv) {
-    const client = await connect(argv as Args);
+    const client = await connect(argv);
     print(argv, { rollouts: await client.rollouts() }, ({ rollouts }) =>
       table(
         ['rollout', 'release', 'phase', 'done', 'created', 'reason'],
-        rollouts.map((r) => [r.id, `${r.release.name}@${r.release.version}`, r.phase, `${r.counts.done}/${r.devices.length}`, new Date(r.createdAtMs).toISOString(), r.reason ?? '']),
+        rollouts.map((r) => [
+          r.id,
+          `${r.release.name}@${r.release.version}`,
+          r.phase,
+          `${r.counts.done}/${r.devices.length}`,
+          new Date(r.createdAtMs).toISOString(),
+          r.reason ?? '',
+        ]),
       ),
     );
   },
 };
 
-export const rollout: CommandModule<Globals, Args> = {
+export const rollout: CommandModule<Globals, Globals> = {
   command: 'rollout',
   describe: 'Releases on their way to devices',
   builder: (args) =>
     args
-      .option('controller', controllerOption())
-      .option('token', tokenOption())
       .command(create)
       .command(show)
       .command(watch)
@@ -135,7 +152,15 @@ async function follow(argv: Args, id: string): Promise<void> {
 }
 
 /** One line on a device in a rollout: `pi-attic canary downloading 43.0 %`. */
-export function progressLine({ device, role, status, state, bytesDone, bytesTotal, detail }: RolloutDeviceView): string {
+export function progressLine({
+  device,
+  role,
+  status,
+  state,
+  bytesDone,
+  bytesTotal,
+  detail,
+}: RolloutDeviceView): string {
   const share = state === 'downloading' && bytesTotal > 0 ? ` ${percent(bytesDone / bytesTotal)}` : '';
   const shown = status === 'offered' ? (state ?? 'offered') : status;
   return `${device} ${role} ${shown}${share}${detail === '' ? '' : `: ${detail}`}`;
@@ -151,6 +176,6 @@ function sentenceOf(d: RolloutDeviceView): string {
   return `${d.device} ${d.sentence ?? d.status}, since ${new Date(d.sinceMs).toISOString()}`;
 }
 
-function idArgument<T>(args: import('yargs').Argv<T>) {
-  return args.positional('id', { type: 'string', demandOption: true });
+function idArgument<T>(args: Argv<T>) {
+  return withConnection(args).positional('id', { type: 'string', demandOption: true });
 }
