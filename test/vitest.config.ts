@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   root: new URL('..', import.meta.url).pathname,
-  ssr: { resolve: { conditions: ['flotilla-source', 'node', 'import', 'module', 'default'] } },
+  ssr: { resolve: { conditions: ['flotilla-source', 'node', 'default'] } },
   test: {
     include: ['packages/*/test/**/*.test.ts', 'test/**/*.test.ts'],
     testTimeout: 60_000,

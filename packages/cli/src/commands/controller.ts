@@ -34,7 +34,7 @@ const start: CommandModule<Globals, StartArgs> = {
       .option('trust', {
         type: 'string',
         array: true,
-        default: trusted(),
+        ...trusted(),
         describe: 'Public keys of which one must have signed a pack: files or folders',
       })
       .example(
@@ -74,7 +74,8 @@ export const controller: CommandModule<Globals, Globals> = {
   handler() {},
 };
 
-function trusted(): string[] | undefined {
+/** yargs makes `[undefined]` of an array's undefined default. */
+function trusted(): { readonly default?: string[] } {
   const key = setting('trust');
-  return key === undefined ? undefined : [key];
+  return key === undefined ? {} : { default: [key] };
 }

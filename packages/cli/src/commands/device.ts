@@ -85,12 +85,7 @@ export const device: CommandModule<Globals, Globals> = {
   command: 'device',
   describe: 'Devices that the controller knows',
   builder: (args) =>
-    args
-      .command(ls)
-      .command(show)
-      .command(tag)
-      .command(call)
-      .demandCommand(1, 1, 'which: ls, show, tag or call?'),
+    args.command(ls).command(show).command(tag).command(call).demandCommand(1, 1, 'which: ls, show, tag or call?'),
   handler() {},
 };
 

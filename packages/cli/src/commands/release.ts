@@ -45,10 +45,6 @@ const show: CommandModule<Globals, Args & { readonly release: string }> = {
 export const release: CommandModule<Globals, Globals> = {
   command: 'release',
   describe: 'Published packs',
-  builder: (args) =>
-    args
-      .command(ls)
-      .command(show)
-      .demandCommand(1, 1, 'which: ls or show?'),
+  builder: (args) => args.command(ls).command(show).demandCommand(1, 1, 'which: ls or show?'),
   handler() {},
 };

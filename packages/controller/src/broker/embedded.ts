@@ -1,0 +1,146 @@
+import { createServer, type Socket } from 'node:net';
+import { type DeviceAddress, controllerSubscriptions } from '@flotilla/protocol';
+import { Aedes, type AedesPublishPacket, type AuthenticateError, type Client, type ConnectPacket } from 'aedes';
+import { type Endpoint, listen, urlOf } from '../listen.ts';
+import { mayLeaveWill, mayPublish, mayRetain, maySubscribe } from './access.ts';
+import { ConnectionBook, type ConnectionCaps } from './connection-book.ts';
+import { GuardedConnection, type GuardLimits } from './guarded-connection.ts';
+import type { Link, Receive } from './link.ts';
+
+export type BrokerLimits = GuardLimits & ConnectionCaps;
+
+export const defaultBrokerLimits: BrokerLimits = {
+  maxConnectBytes: 8192,
+  maxPacketBytes: 262_144 + 512,
+  connectTimeoutMs: 10_000,
+  maxConnections: 8192,
+  maxConnectionsPerAddress: 4096,
+  maxPending: 512,
+  maxPendingPerAddress: 64,
+};
+
+export interface EmbeddedBrokerOptions {
+  readonly endpoint: Endpoint;
+  readonly limits: BrokerLimits;
+  /** @returns the device's address if the secret is its own */
+  readonly authenticate: (device: string, secret: Uint8Array) => DeviceAddress | undefined;
+  /** Told of each connection that was refused or cut off, and why. */
+  readonly onOffence?: ((what: string, address: string) => void) | undefined;
+}
+
+/** What Aedes answers with, MQTT 3.1.1 §3.2.2.3. */
+const BAD_CREDENTIALS = 4;
+const NOT_AUTHORIZED = 5;
+
+const MAX_RETAINED_NAMES = 32;
+
+/** Aedes behind the guard. Sessions are never kept: what must survive is retained, so nothing piles up for the absent. */
+export async function startEmbeddedBroker(options: EmbeddedBrokerOptions): Promise<Link> {
+  const { limits } = options;
+  const book = new ConnectionBook(limits);
+  const peers = new WeakMap<Client, Peer>();
+  const offence = (what: string, client: Client | null): void => {
+    const address = client === null ? '' : client.conn instanceof GuardedConnection ? client.conn.address : '';
+    options.onOffence?.(what, address);
+  };
+  const aedes = await Aedes.createBroker({
+    concurrency: 256,
+    connectTimeout: limits.connectTimeoutMs,
+    drainTimeout: 20_000,
+    maxInflightInbound: 16,
+    maxTopicLevels: 8,
+    preConnect(client, packet, done) {
+      packet.clean = true;
+      peers.set(client, { packet, address: undefined, retained: new Set() });
+      done(null, true);
+    },
+    authenticate(client, username, password, done) {
+      const peer = peers.get(client);
+      const refuse = (code: number, what: string): void => {
+        offence(what, client);
+        done(Object.assign(new Error(what), { returnCode: code }) as unknown as AuthenticateError, false);
+      };
+      const address = username === undefined ? undefined : options.authenticate(username, password ?? new Uint8Array());
+      if (peer === undefined || address === undefined) return refuse(BAD_CREDENTIALS, 'unknown device or wrong secret');
+      if (client.id !== username) return refuse(NOT_AUTHORIZED, 'a client id that is not the identity');
+      const { will } = peer.packet;
+      if (will !== undefined && !mayLeaveWill(address, will.topic)) return refuse(NOT_AUTHORIZED, 'a foreign will');
+      const connection = client.conn as unknown as GuardedConnection;
+      book.settle(connection);
+      peer.address = address;
+      connection.accept();
+      done(null, true);
+    },
+    authorizePublish(client, packet, done) {
+      const peer = client === null ? undefined : peers.get(client);
+      const topic = peer?.address === undefined ? undefined : mayPublish(peer.address, packet.topic);
+      if (peer === undefined || topic === undefined) {
+        offence('publish to a foreign topic', client);
+        return done(new Error('not a topic of this device'));
+      }
+      packet.retain = packet.retain && mayRetain(topic);
+      if (packet.retain && peer.retained.add(packet.topic).size > MAX_RETAINED_NAMES) {
+        offence('too many retained topics', client);
+        return done(new Error('too many retained topics'));
+      }
+      done(null);
+    },
+    authorizeSubscribe(client, subscription, done) {
+      const address = peers.get(client)?.address;
+      if (address !== undefined && maySubscribe(address, subscription.topic)) return done(null, subscription);
+      offence('subscribe to a foreign topic', client);
+      done(new Error('not a topic of this device'), null);
+    },
+  });
+  aedes.on('clientError', (client, error) => offence(error.message, client));
+  aedes.on('connectionError', (client, error) => offence(error.message, client));
+
+  const server = createServer((socket: Socket) => {
+    const connection = new GuardedConnection(socket, limits);
+    connection.on('error', () => undefined); // Aedes listens too, but not from the first moment
+    const refused = book.enter(connection);
+    if (refused === undefined) return void aedes.handle(connection as unknown as Socket);
+    options.onOffence?.(refused, connection.address);
+    connection.destroy(new Error(refused));
+  });
+  const port = await listen(server, options.endpoint, 'mqtt').catch(async (error: unknown) => {
+    await closeAedes(aedes);
+    throw error;
+  });
+  return {
+    url: urlOf('mqtt', options.endpoint, port),
+    async attach(receive) {
+      await Promise.all(controllerSubscriptions.map((topic) => subscribe(aedes, topic, receive)));
+    },
+    publish: (topic, payload, { retain = false } = {}) => publish(aedes, topic, payload, retain),
+    async close() {
+      const closed = new Promise((resolve) => server.close(resolve));
+      await closeAedes(aedes);
+      book.destroyAll();
+      await closed;
+    },
+  };
+}
+
+interface Peer {
+  readonly packet: ConnectPacket;
+  readonly retained: Set<string>;
+  address: DeviceAddress | undefined;
+}
+
+const subscribe = (aedes: Aedes, topic: string, receive: Receive): Promise<void> =>
+  new Promise((resolve) => {
+    const deliver = (packet: AedesPublishPacket, done: () => void): void => {
+      receive(packet.topic, packet.payload as Uint8Array);
+      done();
+    };
+    aedes.subscribe(topic, deliver, resolve);
+  });
+
+const publish = (aedes: Aedes, topic: string, payload: Uint8Array, retain: boolean): Promise<void> =>
+  new Promise((resolve, reject) => {
+    const packet = { cmd: 'publish', topic, payload: Buffer.from(payload), qos: 1, retain, dup: false } as const;
+    aedes.publish(packet, (error) => (error ? reject(error) : resolve()));
+  });
+
+const closeAedes = (aedes: Aedes): Promise<void> => new Promise((resolve) => aedes.close(resolve));

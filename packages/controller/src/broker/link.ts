@@ -1,0 +1,13 @@
+/** How the controller talks MQTT, whoever runs the broker. */
+export interface Link {
+  /** Where devices connect. */
+  readonly url: string;
+  /** From now on `receive` is called for every message of a device; retained ones first. */
+  attach(receive: Receive): Promise<void>;
+  /** Resolves when the broker has it and, embedded, when the device's socket has taken it. QoS 1. */
+  publish(topic: string, payload: Uint8Array, options?: { readonly retain?: boolean | undefined }): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Called for every message of a device. Must not wait. */
+export type Receive = (topic: string, payload: Uint8Array) => void;

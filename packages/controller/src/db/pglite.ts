@@ -1,0 +1,62 @@
+import { execFile } from 'node:child_process';
+import { access, mkdir, rename, rm } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { dirname } from 'node:path';
+import { promisify } from 'node:util';
+import { PGlite } from '@electric-sql/pglite';
+import type { PostgresPool, PostgresPoolClient } from 'kysely';
+
+/**
+ * PGlite behind the face of a `pg` pool, so that Kysely's PostgreSQL dialect serves both databases. There is one
+ * connection: whoever has it, has it until release.
+ */
+export async function openPglite(dir: string): Promise<PostgresPool> {
+  await initialise(dir);
+  const db = await PGlite.create({ dataDir: dir });
+  let free = Promise.resolve();
+  return {
+    async connect() {
+      const before = free;
+      let release = (): void => undefined;
+      free = new Promise((resolve) => {
+        release = resolve;
+      });
+      await before;
+      return { query: query(db), release } as PostgresPoolClient;
+    },
+    async end() {
+      await free;
+      await db.close();
+    },
+  };
+}
+
+/** Only the form of `query` that Kysely uses without a cursor. */
+function query(db: PGlite) {
+  return async (text: string, parameters: readonly unknown[]) => {
+    const { rows, command, rowCount, affectedRows } = await db.query(text, [...parameters]);
+    return { rows, command, rowCount: rowCount ?? affectedRows ?? 0 };
+  };
+}
+
+/**
+ * A database that does not exist yet is made beside its place and renamed, so that a kill leaves no half of one; in a
+ * process of its own, because `initdb` takes some 500 MB that WebAssembly memory never gives back.
+ */
+async function initialise(dir: string): Promise<void> {
+  if (await exists(dir)) return;
+  const fresh = `${dir}.new`;
+  await rm(fresh, { recursive: true, force: true });
+  await mkdir(dirname(dir), { recursive: true });
+  const pglite = createRequire(import.meta.url).resolve('@electric-sql/pglite');
+  const script = 'require(process.argv[1]).PGlite.create({ dataDir: process.argv[2] }).then((db) => db.close())';
+  await promisify(execFile)(process.execPath, ['-e', script, pglite, fresh], { env: { PATH: process.env.PATH } });
+  await rename(fresh, dir);
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,56 @@
+import type { Device } from '../registry.ts';
+import type { NewEvent } from '../timeline.ts';
+import type { Rollout, RolloutDevice } from './state.ts';
+import { changedDevices } from './store.ts';
+import { describeWhy } from './words.ts';
+
+/** What the timeline says about a change. */
+export const storyOf = {
+  created: (rollout: Rollout, to: string): NewEvent => ({
+    atMs: rollout.createdAtMs,
+    kind: 'rollout.created',
+    device: null,
+    rollout: rollout.id,
+    data: { ...rollout.release, to, devices: rollout.devices.size },
+  }),
+
+  presence: (device: Device, atMs: number): NewEvent => ({
+    atMs,
+    kind: device.online ? 'device.online' : 'device.offline',
+    device: device.id,
+    rollout: null,
+    data: { session: device.session, board: device.birth?.board ?? device.board },
+  }),
+
+  /** One event per device that moved, and one when the rollout did. */
+  step(before: Rollout, after: Rollout, atMs: number): readonly NewEvent[] {
+    const events = changedDevices(before, after)
+      .filter((device) => hasMoved(before.devices.get(device.device), device))
+      .map(
+        (device): NewEvent => ({
+          atMs,
+          kind: 'rollout.device',
+          device: device.device,
+          rollout: after.id,
+          data: deviceData(device),
+        }),
+      );
+    if (before.phase === after.phase) return events;
+    return [...events, { atMs, kind: 'rollout.phase', device: null, rollout: after.id, data: { phase: after.phase } }];
+  },
+};
+
+/** Bytes alone are progress, not a story. */
+function hasMoved(before: RolloutDevice | undefined, after: RolloutDevice): boolean {
+  return before?.status !== after.status || before.why !== after.why || before.state !== after.state;
+}
+
+const deviceData = (device: RolloutDevice): NewEvent['data'] => ({
+  role: device.role,
+  status: device.status,
+  why: device.why,
+  sentence: describeWhy(device) ?? 'serves the release',
+  state: device.state,
+  failure: device.failure,
+  detail: device.detail,
+});
