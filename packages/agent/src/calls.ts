@@ -47,7 +47,6 @@ export class Calls {
       if (model === undefined) throw new AgentError('agent/no-model', `no model "${call.name}" is loaded`);
       return call.benchMs > 0 ? await this.bench(call, model) : await this.prompt(call, model);
     } catch (error) {
-      this.failures.set(call.name, (this.failures.get(call.name) ?? 0) + 1);
       return { ...nothing, id: call.id, error: await this.explain(call.name, model, error) };
     } finally {
       this.open--;
@@ -69,6 +68,7 @@ export class Calls {
 
   private async explain(name: string, model: LoadedModel | undefined, error: unknown): Promise<string> {
     if (error instanceof AgentError) return `${error.code}: ${error.message}`;
+    this.failures.set(name, (this.failures.get(name) ?? 0) + 1);
     const refusal = refusalOf(error, 'unhealthy');
     const broken = refusal.reason === 'crashed' || refusal.reason === 'hung' || refusal.reason === 'memory';
     if (broken && model !== undefined) await this.parts.interpreter.lose(name, model, refusal);
