@@ -40,7 +40,7 @@ export async function provisionAgent(options: ProvisionOptions): Promise<Identit
       cause,
     });
   });
-  const answer = await post(options, { name, fleet, board });
+  const answer = await post(options, { device: name, fleet, board });
   const identity = checkIdentity(answer, "the controller's answer");
   await writeIdentity(identityDir, identity);
   return identity;

@@ -1,3 +1,4 @@
+export { type Board, loadBoard } from '@flotilla/boards';
 export { type BareComparison, compareWithBare } from './bare.ts';
 export { bench, type BenchOptions, type BenchReport } from './bench.ts';
 export { RuntimeError, type RuntimeErrorCode } from './errors.ts';
