@@ -44,7 +44,7 @@ export function lowerModel(model: Model, board: Board): Lowered {
   }
   lowered.graph.removeDead();
   if (choices.some(({ kernel }) => MICROSOFT.includes(kernel))) lowered.setOpset('com.microsoft', 1);
-  // Seven-bit weights cannot overflow, and the exact sums would cost an x86 without VNNI a fifth of its speed.
+  // Seven-bit weights cannot overflow; exact sums cost nothing on Zen 3, but other CPUs without VNNI are not measured.
   const exact =
     board.boardClass === 'x64' && hasFullRangeWeights(lowered.graph) ? { 'session.x64quantprecision': '1' } : {};
   return { model: lowered, session: { ...policy.session, ...exact }, choices: [...choices, ...fused] };
