@@ -1,5 +1,6 @@
 import yargs, { type CommandModule } from 'yargs';
 import { agent } from './commands/agent.ts';
+import { bench } from './commands/bench.ts';
 import { boards } from './commands/boards.ts';
 import { compile } from './commands/compile.ts';
 import { config } from './commands/config.ts';
@@ -10,6 +11,7 @@ import { pack } from './commands/pack.ts';
 import { publish } from './commands/publish.ts';
 import { release } from './commands/release.ts';
 import { rollout } from './commands/rollout.ts';
+import { run } from './commands/run.ts';
 import { CliError } from './errors.ts';
 import { describeError, EXIT, exitCodeOf, failureLine } from './failure.ts';
 import { isInterruption } from './interrupt.ts';
@@ -18,6 +20,7 @@ import type { Globals } from './output.ts';
 /** Local verbs are one word; things with a life of their own are noun + verb. */
 const COMMANDS = [
   agent,
+  bench,
   boards,
   compile,
   config,
@@ -28,6 +31,7 @@ const COMMANDS = [
   publish,
   release,
   rollout,
+  run,
 ] as readonly CommandModule<Globals, never>[];
 
 /** Runs one command line and returns the exit code. Failures are printed, never thrown. */

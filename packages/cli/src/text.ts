@@ -38,6 +38,11 @@ export function table(header: readonly string[], rows: readonly (readonly (strin
     .join('\n');
 }
 
+/** Names and what is to say of each, without a header. */
+export function facts(rows: readonly (readonly [string, string])[]): string {
+  return table(['', ''], rows).replace(/^\s*\n/, '');
+}
+
 /** `12.3 MB`; decimal units, as file managers and model hubs count. */
 export function bytes(count: number): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB'];

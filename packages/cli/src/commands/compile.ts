@@ -15,7 +15,7 @@ import { threadsOption } from '../options.ts';
 import { type Globals, print } from '../output.ts';
 import { progressBar } from '../progress.ts';
 import { setting } from '../settings.ts';
-import { bytes, ms, percent, table } from '../text.ts';
+import { bytes, facts, ms, percent, table } from '../text.ts';
 
 interface Args extends Globals {
   readonly model: string;
@@ -206,5 +206,5 @@ function compileText(report: CompileReport): string {
           ['node', 'op', 'reason'],
           report.float.map(({ node, op, reason }) => [node, op, reason]),
         )}`;
-  return table(['', ''], rows) + float;
+  return facts(rows) + float;
 }

@@ -1,0 +1,70 @@
+import { writeNpz } from '@flotilla/runtime';
+import type { CommandModule } from 'yargs';
+import { CliError } from '../errors.ts';
+import { untilInterrupted } from '../interrupt.ts';
+import { type OpenModel, openModelOrPack, readFeeds } from '../open-model.ts';
+import { atLeast, boardOption, threadsOption, trustOption } from '../options.ts';
+import { type Globals, print } from '../output.ts';
+
+interface Args extends Globals {
+  readonly model: string;
+  readonly input: string | undefined;
+  readonly output: string | undefined;
+  readonly prompt: string | undefined;
+  readonly 'max-tokens': number;
+  readonly stop: readonly string[];
+  readonly threads: number;
+  readonly board: string;
+  readonly trust: string | undefined;
+}
+
+export const run: CommandModule<Globals, Args> = {
+  command: 'run <model>',
+  describe: 'Run a model or pack once: tensors in and out, or text',
+  builder: (args) =>
+    args
+      .positional('model', { type: 'string', demandOption: true, describe: '.onnx file or pack' })
+      .option('input', { type: 'string', describe: 'Inputs as .npz' })
+      .option('output', { type: 'string', implies: 'input', describe: 'Where the outputs go, as .npz' })
+      .option('prompt', { type: 'string', conflicts: 'input', describe: 'For the pack of a language model' })
+      .option('max-tokens', { type: 'number', default: 64, describe: 'Longest answer' })
+      .option('stop', { type: 'string', array: true, default: [], describe: 'Text before which the answer ends' })
+      .option('threads', threadsOption())
+      .option('board', boardOption())
+      .option('trust', trustOption())
+      .example('flotilla run commands.pack --prompt "switch off the fan in the attic =>"', 'text on stdout as it comes')
+      .example('flotilla run labels.pack --input line.npz --output read.npz', 'tensors'),
+  async handler(argv) {
+    if (argv.prompt === undefined && argv.input === undefined)
+      throw new CliError('cli/usage', 'nothing to run: give --input or --prompt');
+    const signal = untilInterrupted();
+    const model = await openModelOrPack(argv.model, { ...argv, signal });
+    try {
+      if (argv.prompt === undefined) await runTensors(argv, model, argv.input ?? '', signal);
+      else await runText(argv, model, argv.prompt, signal);
+    } finally {
+      await model.close();
+    }
+  },
+};
+
+async function runTensors(argv: Args, model: OpenModel, input: string, signal: AbortSignal): Promise<void> {
+  if (argv.output === undefined) throw new CliError('cli/usage', '--output is missing: where do the outputs go?');
+  const outputs = await model.session.run(await readFeeds(input), { signal });
+  await writeNpz(argv.output, outputs);
+  const shapes = Object.entries(outputs).map(([name, { dtype, dims }]) => ({ name, dtype, dims }));
+  print(argv, { output: argv.output, outputs: shapes }, (r) =>
+    [r.output, ...r.outputs.map(({ name, dtype, dims }) => `${name} ${dtype} [${dims.join(', ')}]`)].join('\n'),
+  );
+}
+
+async function runText(argv: Args, model: OpenModel, prompt: string, signal: AbortSignal): Promise<void> {
+  const streams = !argv.json && !argv.quiet;
+  const maxTokens = atLeast('max-tokens', argv['max-tokens'], 1);
+  const onToken = streams ? (piece: string) => void process.stdout.write(piece) : undefined;
+  const { text, tokens, timeToFirstTokenMs, tokensPerSecond, stopReason } = await model
+    .text()
+    .generate(prompt, { maxTokens, stop: argv.stop, signal, onToken });
+  if (streams) process.stdout.write('\n');
+  else print(argv, { text, tokens, timeToFirstTokenMs, tokensPerSecond, stopReason }, () => '');
+}

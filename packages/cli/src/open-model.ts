@@ -1,0 +1,95 @@
+import { CliError } from './errors.ts';
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { loadBoard } from '@flotilla/boards';
+import { readGolden, readPublicKey } from '@flotilla/pack';
+import {
+  type LoadedSession,
+  openRuntime,
+  readNpz,
+  type SessionOptions,
+  spawnSession,
+  syntheticFeeds,
+  type TextModel,
+  type Tensors,
+} from '@flotilla/runtime';
+
+/** A bare model or a pack, loaded in a process of its own for measuring and running. */
+export interface OpenModel {
+  readonly board: string;
+  readonly session: LoadedSession;
+  readonly sessionOptions: SessionOptions;
+  /** @throws {RuntimeError} `runtime/not-text` for what is no pack of a language model */
+  text(): TextModel;
+  /** Inputs to measure with: the pack's golden ones, else made up. */
+  ownFeeds(): Promise<readonly Tensors[]>;
+  close(): Promise<void>;
+}
+
+export interface OpenModelOptions {
+  readonly board: string;
+  readonly threads: number;
+  readonly trust?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export async function openModelOrPack(path: string, options: OpenModelOptions): Promise<OpenModel> {
+  return (await isPack(path)) ? openPacked(path, options) : openBare(path, options);
+}
+
+/** A pack is a tar by its name, or a folder with an OCI layout. Whether it is a good one is the pack's own to say. */
+export async function isPack(path: string): Promise<boolean> {
+  if ((await stat(path)).isDirectory())
+    return stat(join(path, 'oci-layout')).then(
+      () => true,
+      () => false,
+    );
+  return !path.endsWith('.onnx');
+}
+
+/** Inputs from a file, or the model's own. */
+export async function feedsOf(model: OpenModel, input: string | undefined): Promise<readonly Tensors[]> {
+  return input === undefined ? model.ownFeeds() : [await readFeeds(input)];
+}
+
+/** Inputs from `.npz`; its `label*` arrays belong to a metric and are left out. */
+export async function readFeeds(path: string): Promise<Tensors> {
+  const arrays = Object.entries(await readNpz(path));
+  return Object.fromEntries(arrays.filter(([name]) => !name.startsWith('label')));
+}
+
+async function openPacked(path: string, { board, threads, trust, signal }: OpenModelOptions): Promise<OpenModel> {
+  const trusted = trust === undefined ? undefined : [await readPublicKey(trust)];
+  const runtime = await openRuntime(path, { board, threads, trusted, signal });
+  const { pack, session, sessionOptions } = runtime;
+  return {
+    board: runtime.board.name,
+    session,
+    sessionOptions,
+    text: () => runtime.text(),
+    async ownFeeds() {
+      const { golden, task } = pack.config;
+      if (golden === null || task === 'text') return [syntheticFeeds(session.inputs)];
+      return readGolden(await pack.file(golden.path)).map(({ inputs }) => inputs);
+    },
+    close: () => runtime.close(),
+  };
+}
+
+async function openBare(path: string, { board, threads, signal }: OpenModelOptions): Promise<OpenModel> {
+  const { name } = await loadBoard(board);
+  const sessionOptions = { threads };
+  const session = await spawnSession(path, { ...sessionOptions, signal });
+  return {
+    board: name,
+    session,
+    sessionOptions,
+    text() {
+      throw new CliError('cli/usage', `${path} is a bare model: text needs a pack with its tokenizer`, {
+        hint: 'flotilla compile makes one',
+      });
+    },
+    ownFeeds: async () => [syntheticFeeds(session.inputs)],
+    close: () => session.close(),
+  };
+}
