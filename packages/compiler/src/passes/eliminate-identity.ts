@@ -16,7 +16,7 @@ export const eliminateIdentity = definePass({
   run(graph, { note }) {
     const types = inferTypes(graph);
     const rankOf = (value: string) => types.get(value)?.dims?.length;
-    for (const node of [...graph.walk()]) {
+    for (const node of Array.from(graph.walk())) {
       const kept = handsOn(node, rankOf) ?? (isIdleCast(node, (value) => types.get(value)?.dtype) ? 0 : undefined);
       if (kept === undefined) continue;
       const value = node.inputs[kept] ?? '';

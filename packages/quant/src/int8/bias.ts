@@ -26,5 +26,6 @@ export function biasScale(inputScale: number, weightScale: number): number {
 
 /** Per channel, the least weight scale at which the bias still fits: rows of nearly dead weights need it. */
 export function leastWeightScale(bias: Float32Array, inputScale: number): Float32Array {
-  return bias.map((value) => Math.abs(value) / inputScale / (most - 1));
+  // A little above, since scales and their product are rounded to float32.
+  return bias.map((value) => (Math.abs(value) / inputScale / most) * 1.000001);
 }
