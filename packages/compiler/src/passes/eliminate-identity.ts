@@ -1,5 +1,4 @@
-import { floats, type Node } from '@flotilla/onnx';
-import { inferTypes } from '../onnx-later.ts';
+import { inferTypes, floats, type Node } from '@flotilla/onnx';
 import { z } from 'zod';
 import { definePass } from '../pass.ts';
 import { handOn } from './edit.ts';

@@ -1,5 +1,12 @@
-import { floats, type Graph, type Node, type Tensor, tensorFromFloats, type ValueType } from '@flotilla/onnx';
-import { inferTypes } from '../onnx-later.ts';
+import {
+  inferTypes,
+  floats,
+  type Graph,
+  type Node,
+  type Tensor,
+  tensorFromFloats,
+  type ValueType,
+} from '@flotilla/onnx';
 import { z } from 'zod';
 import { definePass } from '../pass.ts';
 import { handOn, setConstant, soleReader, withConstant } from './edit.ts';

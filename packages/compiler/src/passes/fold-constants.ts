@@ -1,5 +1,4 @@
-import { type Node, type ValueType } from '@flotilla/onnx';
-import { inferTypes } from '../onnx-later.ts';
+import { inferTypes, type Node, type ValueType } from '@flotilla/onnx';
 import { z } from 'zod';
 import { CompilerError } from '../errors.ts';
 import { definePass } from '../pass.ts';

@@ -41,7 +41,8 @@ export const quantizeInt8Static = definePass({
       const reason = plan.reasons.get(node);
       if (reason !== undefined && !isBookkeeping(node)) note(node, reason, 'float');
     }
-    const range = options.weightRange === 'auto' ? (board && board.boardClass !== 'x64' ? 'full' : 'pairs') : options.weightRange;
+    const range =
+      options.weightRange === 'auto' ? (board && board.boardClass !== 'x64' ? 'full' : 'pairs') : options.weightRange;
     const work: Work = { graph, plan, calibration, options, range, forms: new Forms(graph), entries: new Set() };
     for (const node of Array.from(graph.nodes)) {
       const role = plan.roles.get(node);

@@ -1,4 +1,4 @@
-import { inferTypes } from '../onnx-later.ts';
+import { inferTypes } from '@flotilla/onnx';
 import { z } from 'zod';
 import { CompilerError } from '../errors.ts';
 import { definePass } from '../pass.ts';

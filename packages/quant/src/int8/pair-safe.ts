@@ -26,7 +26,9 @@ export function pairSafeScale(
     // As they lie, and with the depth innermost, as kernels for images pack them.
     for (let i = 1; i < size; i++) {
       const lying = Math.abs(w[c * start + i * step] + w[c * start + (i - 1) * step]);
-      const packed = Math.abs(w[c * start + packedIndex(i, depth, kernel) * step] + w[c * start + packedIndex(i - 1, depth, kernel) * step]);
+      const packed = Math.abs(
+        w[c * start + packedIndex(i, depth, kernel) * step] + w[c * start + packedIndex(i - 1, depth, kernel) * step],
+      );
       peak = Math.max(peak, lying, packed);
     }
     least[c] = peak / 127;
