@@ -15,7 +15,7 @@ beforeAll(async () => {
     const dataDir = join(scene.root, 'data', device);
     agents.push(await startAgent({ identity, dataDir, measureMs: 200 }));
   }
-}, 60_000);
+}, 180_000);
 afterAll(async () => {
   for (const agent of agents) await agent.close();
   await scene.close();

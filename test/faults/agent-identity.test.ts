@@ -7,7 +7,7 @@ import { type AgentProcess, type Scene, spawnAgent, startScene, stopAgent } from
 let scene: Scene;
 beforeAll(async () => {
   scene = await startScene();
-}, 60_000);
+}, 180_000);
 afterAll(() => scene.close());
 
 async function started(agent: AgentProcess): Promise<AgentProcess> {
@@ -16,7 +16,7 @@ async function started(agent: AgentProcess): Promise<AgentProcess> {
   return agent;
 }
 
-test('#48 a second agent with a copy of the identity: one line, exit 5, and the first serves on', async () => {
+test('#48 a second agent with a copy of the identity: one line, exit 5, and the first serves on', { timeout: 120_000 }, async () => {
   const identity = await scene.device('twin');
   const first = await started(spawnAgent(identity, join(scene.root, 'data', 'twin')));
   const digest = await scene.publish('1.0.0');

@@ -7,7 +7,7 @@ import { type Scene, spawnAgent, startScene, stopAgent } from './agent-scene.ts'
 let scene: Scene;
 beforeAll(async () => {
   scene = await startScene();
-}, 60_000);
+}, 180_000);
 afterAll(() => scene.close());
 
 /** Where the agent dies by SIGKILL: before it reports a state, or before it stores its Nth piece. */
@@ -24,7 +24,7 @@ const points: (State | number)[] = [
   'committed',
 ];
 
-test('kill -9 at every state of an update: each time the agent comes up, serves, and goes on', async () => {
+test('kill -9 at every state of an update: each time the agent comes up, serves, and goes on', { timeout: 180_000 }, async () => {
   const identity = await scene.device('victim');
   const dataDir = join(scene.root, 'data', 'victim');
   const first = await scene.publish('1.0.0');
