@@ -10,3 +10,6 @@ export { recipeOf } from './compile/recipe-of.ts';
 export type { DataInput, DataSet, Sample, TextSample } from './data/data-set.ts';
 export { openData } from './data/open-data.ts';
 export { type MergedModule, mergeLora } from './lora/merge.ts';
+export { type EvalOptions, type EvalReport, evaluate } from './evaluate/evaluate.ts';
+export { inspect, type InspectReport, type PlanEntry, type Port, type TensorReport } from './inspect/inspect.ts';
+export { loadModel, quantize, type QuantizeOptions } from './quantize.ts';

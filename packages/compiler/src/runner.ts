@@ -1,5 +1,6 @@
 import type { Board } from '@flotilla/boards';
-import { checkModel, cloneModel, type Model } from '@flotilla/onnx';
+import { cloneModel, type Model } from '@flotilla/onnx';
+import { checkModel } from './onnx-later.ts';
 import type { Tensors } from '@flotilla/runtime';
 import type { Calibration } from './calibrate/calibration.ts';
 import { openModelSession } from './calibrate/model-session.ts';

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
   buildModel,
+  cloneModel,
   type Model,
   type NewNode,
   type NewTensor,
@@ -12,8 +13,9 @@ import {
   tensorInfo,
   writeModel,
 } from '@flotilla/onnx';
-import { openSession, type TensorValue } from '@flotilla/runtime';
+import { openSession, type Tensors, type TensorValue } from '@flotilla/runtime';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openModelSession } from '../src/calibrate/model-session.ts';
 import { findPass } from '../src/registry.ts';
 import { convertInt4 } from '../src/passes/convert-int4.ts';
 import type { Outcome, PassContext } from '../src/pass.ts';
@@ -79,6 +81,22 @@ test('a tied embedding is stored once: Gather and Gemm read the same blocks', as
   expect(model.graph.initializers.has('w')).toBe(false);
 });
 
+test('the last layer, behind bias and softmax, takes 8 bits unless told otherwise; one before a residual does not', async () => {
+  const nodes = [
+    node('MatMul', ['x', 'w'], {}, 'a', 'first'),
+    node('Add', ['a', 'x'], {}, 'sum'),
+    node('MatMul', ['sum', 'v'], {}, 'b', 'last'),
+    node('Add', ['b', 'bias'], {}, 'c'),
+    node('Softmax', ['c']),
+  ];
+  const make = () => build(nodes, { w: noise([64, 64]), v: noise([64, 64]), bias: noise([64]) }, [1, 64]);
+  expect((await convert(make(), { head: 'int8' })).map(({ reason }) => reason)).toEqual([
+    'uint4, blocks of 32',
+    'int8 per channel: the last layer',
+  ]);
+  expect((await convert(make())).map(({ reason }) => reason)).toEqual(['uint4, blocks of 32', 'uint4, blocks of 32']);
+});
+
 test('a table of positions stays float', async () => {
   const table = Float32Array.from({ length: 256 * 32 }, (_, i) =>
     Math.cos(Math.floor(i / 32) / 100 ** ((i % 32) / 32)),
@@ -117,17 +135,47 @@ test('#21 NaN weights are refused with the node’s name; opset 17 with the pass
   await expect(convert(old)).rejects.toMatchObject({ code: 'compiler/opset', hint: /upgrade-opset/ });
 });
 
+test('with calibration data the layers’ outputs err less than by rounding to nearest', async () => {
+  for (const [made, weight, dims] of [
+    [node('MatMul', ['x', 'w']), [64, 48], [32, 64]],
+    [node('Conv', ['x', 'w']), [8, 32, 3, 3], [1, 32, 12, 12]],
+    [node('Gemm', ['x', 'w'], { transB: { int: 1 } }), [48, 64], [32, 64]],
+  ] as const) {
+    const build1 = () => build([made], { w: noise([...weight]) }, [...dims]);
+    const before = await run(build1(), [...dims]);
+    const x: TensorValue = { dtype: 'float32', dims, data: input([...dims]) };
+    const errorOf = async (method: string): Promise<number> => {
+      const model = build1();
+      const [made1] = await convert(model, { method }, [{ x }]);
+      expect(made1?.reason.endsWith(', GPTQ')).toBe(method === 'gptq');
+      const after = await run(model, [...dims]);
+      return energy(after.map((value, i) => value - before[i]!));
+    };
+    expect(await errorOf('gptq')).toBeLessThan(0.6 * (await errorOf('rtn')));
+  }
+  await expect(
+    convert(build([node('MatMul', ['x', 'w'])], { w: noise([64, 48]) }, [2, 64]), { method: 'gptq' }),
+  ).rejects.toThrow('GPTQ needs calibration data');
+});
+
 type Attributes = { readonly [name: string]: number };
 type Made = { readonly node: string; readonly outcome: Outcome | undefined; readonly reason: string };
 
-async function convert(model: Model, options: object = {}): Promise<Made[]> {
+async function convert(model: Model, options: object = {}, samples?: Tensors[]): Promise<Made[]> {
   const notes: Made[] = [];
   const context = {
     note: (at: Node, reason: string, outcome?: Outcome) => notes.push({ node: at.name, outcome, reason }),
     progress: () => undefined,
+    floatModel: cloneModel(model),
+    open: openModelSession,
+    samples:
+      samples &&
+      async function* () {
+        yield* samples;
+      },
     signal: undefined,
   } as unknown as PassContext;
-  await convertInt4.run(model.graph, context, convertInt4.options.parse(options));
+  await convertInt4.run(model.graph, context, convertInt4.options.parse({ head: 'int4', ...options }));
   return notes;
 }
 
@@ -135,12 +183,19 @@ async function run(model: Model, dims: number[]): Promise<Float32Array> {
   const path = join(dir, `${Math.random()}.onnx`);
   await writeModel(model, path);
   const session = await openSession(path);
-  const data = Float32Array.from({ length: dims.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin(i * 1.3));
-  const x: TensorValue = { dtype: 'float32', dims, data };
+  const x: TensorValue = { dtype: 'float32', dims, data: input(dims) };
   const { y } = await session.run({ x });
   await session.close();
   if (y?.dtype !== 'float32') throw new Error('no y');
   return y.data;
+}
+
+/** Neighbours resemble each other, as activations do. */
+function input(dims: number[]): Float32Array {
+  return Float32Array.from(
+    { length: dims.reduce((a, b) => a * b, 1) },
+    (_, i) => Math.sin(i * 1.3) + Math.sin(i / 9) + 0.5,
+  );
 }
 
 function build(nodes: NewNode[], initializers: { [name: string]: NewTensor }, dims: number[], opset = 21): Model {

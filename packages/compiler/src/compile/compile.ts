@@ -8,7 +8,7 @@ import { chooseMetric } from '../metrics/choose.ts';
 import { readKeys } from '../metrics/ctc-text.ts';
 import { formatRecipe } from '../recipe.ts';
 import { applyRecipe } from '../runner.ts';
-import { answersOf, goldenInputs, tolerances, worstDifference } from './golden.ts';
+import { answersOf, planGolden, tolerances, worstDifference } from './golden.ts';
 import { compareLatency } from './latency.ts';
 import { loadLowered, type LowerOptions } from './lower-to.ts';
 import { countNodes } from './node-counts.ts';
@@ -144,14 +144,14 @@ async function makeGolden(
   data: DataSet | undefined,
   { boards, portable, lower }: { boards: readonly Board[]; portable: string; lower: LowerOptions },
 ): Promise<{ cases: Awaited<ReturnType<typeof answersOf>>; tolerance: ReturnType<typeof tolerances> }> {
-  const inputs = await goldenInputs(quantized, data);
-  const cases = await answersOf(quantized, inputs);
+  const plan = await planGolden(quantized, data);
+  const cases = await answersOf(quantized, plan);
   const measured = new Map<BoardClass, number>([[host.boardClass, 0]]);
   for (const board of boards) {
     if (measured.has(board.boardClass)) continue;
     const lowered = await loadLowered(portable, board, lower);
     try {
-      measured.set(board.boardClass, worstDifference(await answersOf(lowered, inputs), cases));
+      measured.set(board.boardClass, worstDifference(await answersOf(lowered, plan), cases));
     } finally {
       await lowered.session.close();
     }

@@ -1,6 +1,6 @@
 import type { BoardClass } from '@flotilla/boards';
 import type { GoldenCase, Tolerance } from '@flotilla/pack';
-import type { Tensors, TensorValue } from '@flotilla/runtime';
+import { type Tensors, type TensorValue, textGolden } from '@flotilla/runtime';
 import type { DataSet } from '../data/data-set.ts';
 import type { Judged } from '../evaluate/judge.ts';
 import { madeUpFeeds } from './samples.ts';
@@ -9,59 +9,47 @@ import { madeUpFeeds } from './samples.ts';
 const CASES = 2;
 /** Samples that are looked at for the smallest ones. */
 const LOOKED_AT = 64;
-const PROMPT_TOKENS = 16;
+const PROMPT_CHARACTERS = 80;
+const ANSWER_TOKENS = 16;
 
-/** The inputs of golden vectors: the smallest of the first samples, the first prompts, or made-up numbers. */
-export async function goldenInputs(model: Judged, data: DataSet | undefined): Promise<readonly NamedInputs[]> {
-  if (model.text) return goldenPrompts(model, data);
-  if (data?.kind !== 'tensor') return [{ name: 'made-up', inputs: madeUpFeeds(model.session.inputs) }];
-  const samples: NamedInputs[] = [];
+/** What golden vectors are made of: inputs of tensors, or prompts. */
+export type GoldenPlan =
+  | { readonly kind: 'tensor'; readonly cases: readonly { readonly name: string; readonly inputs: Tensors }[] }
+  | { readonly kind: 'text'; readonly prompts: readonly string[] };
+
+/** The smallest of the first samples, the first prompts, or made-up numbers. */
+export async function planGolden(model: Judged, data: DataSet | undefined): Promise<GoldenPlan> {
+  if (model.text) {
+    const prompts: string[] = [];
+    if (data?.kind === 'text') {
+      for await (const { text } of data.texts()) {
+        // Beginnings of long texts: a golden case is to run in a moment on a small board.
+        prompts.push(text.slice(0, PROMPT_CHARACTERS));
+        if (prompts.length === CASES) break;
+      }
+    }
+    return { kind: 'text', prompts: prompts.length > 0 ? prompts : ['The quick brown fox'] };
+  }
+  if (data?.kind !== 'tensor') {
+    return { kind: 'tensor', cases: [{ name: 'made-up', inputs: madeUpFeeds(model.session.inputs) }] };
+  }
+  const samples: { name: string; inputs: Tensors }[] = [];
   for await (const { name, inputs } of data.samples()) {
     samples.push({ name, inputs });
     if (samples.length === LOOKED_AT) break;
   }
-  return samples.toSorted((a, b) => byteLength(a.inputs) - byteLength(b.inputs)).slice(0, CASES);
-}
-
-export interface NamedInputs {
-  readonly name: string;
-  readonly inputs: Tensors;
-}
-
-async function goldenPrompts({ text }: Judged, data: DataSet | undefined): Promise<readonly NamedInputs[]> {
-  const prompts: NamedInputs[] = [];
-  const add = (name: string, ids: readonly number[]): void => {
-    const data64 = BigInt64Array.from(ids, BigInt);
-    prompts.push({ name, inputs: { input_ids: { dtype: 'int64', dims: [1, ids.length], data: data64 } } });
+  return {
+    kind: 'tensor',
+    cases: samples.toSorted((a, b) => byteLength(a.inputs) - byteLength(b.inputs)).slice(0, CASES),
   };
-  if (data?.kind === 'text') {
-    for await (const sample of data.texts()) {
-      const ids = text?.tokenizer.encode(sample.text).slice(0, PROMPT_TOKENS) ?? [];
-      if (ids.length > 0) add(sample.name, ids);
-      if (prompts.length === CASES) return prompts;
-    }
-  }
-  if (prompts.length === 0)
-    add('made-up', text?.tokenizer.encode('The quick brown fox').slice(0, PROMPT_TOKENS) ?? [1]);
-  return prompts;
 }
 
-/** What a model answers to golden inputs; a language model with the logits `[tokens, vocabulary]` of the prompt. */
-export async function answersOf(model: Judged, cases: readonly NamedInputs[]): Promise<readonly GoldenCase[]> {
+/** What a model answers. Text: the logits of the prompt's last position and the greedy ids that follow. */
+export async function answersOf({ session, text }: Judged, plan: GoldenPlan): Promise<readonly GoldenCase[]> {
+  if (plan.kind === 'text') return text ? textGolden(text, plan.prompts, { maxTokens: ANSWER_TOKENS }) : [];
   const answered: GoldenCase[] = [];
-  for (const { name, inputs } of cases) {
-    answered.push({
-      name,
-      inputs,
-      outputs: model.text ? await textAnswer(model, inputs) : await model.session.run(inputs),
-    });
-  }
+  for (const { name, inputs } of plan.cases) answered.push({ name, inputs, outputs: await session.run(inputs) });
   return answered;
-}
-
-async function textAnswer({ text }: Judged, { input_ids: prompt }: Tensors): Promise<Tensors> {
-  if (!text || prompt?.dtype !== 'int64') return {};
-  return { logits: await text.logits(Array.from(prompt.data, Number)) };
 }
 
 /** `max|a − b| / max|b|`, the worst over the float outputs of all cases. */

@@ -1,5 +1,6 @@
 import { floats, type Graph, type NewTensor } from '@flotilla/onnx';
-import { quantizeInt4, quantizeInt8 } from '@flotilla/quant';
+import { quantizeInt8 } from '@flotilla/quant';
+import { type BlockOptions, blocksOf } from './blocks-of.ts';
 import { sizesAt, type WeightSite } from './weight-site.ts';
 
 /** A weight's new form: the value that readers read now, and what to say of it. */
@@ -13,11 +14,12 @@ export function storeInt4(
   graph: Graph,
   site: WeightSite,
   name: string,
-  { block, symmetric, clip }: { readonly block: number; readonly symmetric: boolean; readonly clip: 'mse' | 'none' },
+  options: Pick<BlockOptions, 'block' | 'symmetric' | 'clip' | 'hessian'>,
 ): Storage {
   const { tensor, axis } = site;
   const sizes = sizesAt(tensor.dims, axis);
-  const { q, scale, zeroPoint } = quantizeInt4(floats(tensor), { ...sizes, block, symmetric, clip });
+  const { block, symmetric, hessian } = options;
+  const { q, scale, zeroPoint } = blocksOf(floats(tensor), { ...sizes, ...options });
   const scaleDims = tensor.dims.with(axis, Math.ceil(sizes.cols / block));
   const dtype = symmetric ? 'int4' : 'uint4';
   const value = addDequantize(graph, site, name, {
@@ -26,7 +28,7 @@ export function storeInt4(
     zeroPoint: zeroPoint && { dtype, dims: scaleDims, bytes: zeroPoint },
     attributes: { axis: { int: axis }, block_size: { int: block } },
   });
-  return { value, reason: `${dtype}, blocks of ${block}` };
+  return { value, reason: `${dtype}, blocks of ${block}${hessian ? ', GPTQ' : ''}` };
 }
 
 /** Writes int8 with one scale per output channel. */

@@ -1,4 +1,5 @@
-import { inferTypes, type Node, type ValueType } from '@flotilla/onnx';
+import { type Node, type ValueType } from '@flotilla/onnx';
+import { inferTypes } from '../onnx-later.ts';
 import { z } from 'zod';
 import { CompilerError } from '../errors.ts';
 import { definePass } from '../pass.ts';
@@ -30,7 +31,7 @@ export const foldConstants = definePass({
     // Shapes become known as constants appear, so a pass over the graph can open the way for another.
     for (let round = 0; folded && round < 8; round++) {
       folded = false;
-      for (const node of Array.from(graph.walk())) {
+      for (const node of [...graph.walk()]) {
         const spent = fold(node, types, Math.min(budgetBytes, left), (reason) => note(node, `kept: ${reason}`));
         if (spent === undefined) continue;
         left -= spent;

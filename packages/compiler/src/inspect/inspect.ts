@@ -1,0 +1,189 @@
+import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { openModelFolder } from '@flotilla/checkpoint';
+import { elementCount, floats, type Model, openModel, type Tensor, type ValueInfo } from '@flotilla/onnx';
+import { openPack } from '@flotilla/pack';
+import { constantsOf } from '../compile/source.ts';
+import { isPack } from '../evaluate/open-judged.ts';
+import { sizesAt, type WeightSite, weightSite } from '../int4/weight-site.ts';
+import { isPositionTable } from '../int4/position-table.ts';
+import { type WeightStats, weightStats } from './weight-stats.ts';
+
+export interface TensorReport extends WeightStats {
+  readonly name: string;
+  /** The node that reads it, by which a person finds it; '' where several or none do. */
+  readonly node: string;
+  readonly shape: readonly number[];
+  readonly dtype: string;
+  readonly bytes: number;
+}
+
+export interface PlanEntry {
+  readonly node: string;
+  readonly op: string;
+  /** What `--weights int4` would make of it; null: it stays float. */
+  readonly format: 'int4' | 'int8' | null;
+  readonly reason: string;
+  readonly bytes: number;
+  /** Bytes that the plan saves. */
+  readonly saves: number;
+}
+
+/** What `flotilla inspect --json` prints. */
+export interface InspectReport {
+  readonly path: string;
+  readonly ops: { readonly [op: string]: number };
+  readonly opset: number;
+  readonly parameters: number;
+  /** Of the file and its external data. */
+  readonly bytes: number;
+  readonly inputs: readonly Port[];
+  readonly outputs: readonly Port[];
+  /** Float constants of at least 64 elements, largest first. */
+  readonly tensors: readonly TensorReport[];
+  /** Bytes of constants by layer: the node's path without its last part, or the operator. */
+  readonly layers: readonly { readonly layer: string; readonly bytes: number }[];
+  readonly plan: readonly PlanEntry[];
+}
+
+export interface Port {
+  readonly name: string;
+  readonly dtype: string;
+  readonly dims: readonly (number | string)[];
+}
+
+/**
+ * What is in a model that a person has never seen. Tensors are read one at a time.
+ * @param path an `.onnx` file, a folder in Hugging Face layout, or a pack
+ */
+export async function inspect(
+  path: string,
+  options: { readonly signal?: AbortSignal | undefined } = {},
+): Promise<InspectReport> {
+  if (await isPack(path)) return inspectPack(path, options.signal);
+  const { onnxPath } = await openModelFolder(path);
+  return describe(await openModel(onnxPath, options), path, (await stat(onnxPath)).size, options.signal);
+}
+
+async function inspectPack(path: string, signal: AbortSignal | undefined): Promise<InspectReport> {
+  const pack = await openPack(path, { signal });
+  const folder = await mkdtemp(join(tmpdir(), 'flotilla-inspect-'));
+  try {
+    const files = pack.config.files.filter(({ role }) => role === 'model' || role === 'model-data');
+    for (const file of files) await pack.extract(file.path, join(folder, file.path));
+    const graph = files.find(({ role }) => role === 'model')?.path ?? 'model.onnx';
+    const model = await openModel(join(folder, graph), { signal });
+    return describe(
+      model,
+      path,
+      files.reduce((sum, file) => sum + file.bytes, 0),
+      signal,
+    );
+  } finally {
+    await pack.close();
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+function describe(model: Model, path: string, fileBytes: number, signal: AbortSignal | undefined): InspectReport {
+  const sites = weightSites(model);
+  const byTensor = new Map<string, WeightSite>();
+  for (const site of sites) if (typeof site.found !== 'string') byTensor.set(site.found.tensor.name, site.found);
+  const constants = [...constantsOf(model)];
+  const tensors: TensorReport[] = [];
+  for (const tensor of constants) {
+    signal?.throwIfAborted();
+    if (isFloat(tensor) && elementCount(tensor) >= SMALLEST) tensors.push(report(tensor, byTensor.get(tensor.name)));
+  }
+  const held = constants.reduce((sum, tensor) => sum + tensor.byteLength, 0);
+  return {
+    path,
+    ops: countOps(model),
+    opset: model.opset.get('') ?? 0,
+    parameters: constants.filter(isFloat).reduce((sum, tensor) => sum + elementCount(tensor), 0),
+    bytes: held > fileBytes ? fileBytes + held : fileBytes,
+    inputs: model.graph.inputs.filter(({ name }) => !model.graph.initializers.has(name)).map(port),
+    outputs: model.graph.outputs.map(port),
+    tensors: tensors.toSorted((a, b) => b.bytes - a.bytes),
+    layers: layersOf(sites),
+    plan: sites.map(({ op, node, found }) => planFor(op, node, found)),
+  };
+}
+
+const SMALLEST = 64;
+const WEIGHT_OPS: ReadonlySet<string> = new Set(['Conv', 'Gemm', 'MatMul', 'Gather', 'ConvTranspose', 'LSTM', 'GRU']);
+
+interface Site {
+  readonly op: string;
+  readonly node: string;
+  readonly found: WeightSite | string;
+}
+
+function weightSites(model: Model): readonly Site[] {
+  const sites: Site[] = [];
+  for (const node of model.graph.walk()) {
+    if (!WEIGHT_OPS.has(node.opType) || node.domain !== '') continue;
+    const found = weightSite(node.graph, node);
+    // Most Gathers pick a dimension out of a shape.
+    if (node.opType === 'Gather' && typeof found === 'string') continue;
+    sites.push({ op: node.opType, node: node.name || (node.outputs[0] ?? ''), found });
+  }
+  return sites;
+}
+
+function planFor(op: string, node: string, found: WeightSite | string): PlanEntry {
+  const stays = (reason: string, bytes = 0): PlanEntry => ({ node, op, format: null, reason, bytes, saves: 0 });
+  if (typeof found === 'string') return stays(found);
+  const { tensor, axis } = found;
+  const { cols } = sizesAt(tensor.dims, axis);
+  const count = elementCount(tensor);
+  const bytes = tensor.byteLength;
+  if (tensor.dtype !== 'float32') return stays(`its weight is ${tensor.dtype}`, bytes);
+  if (count < 1024) return stays(`only ${count} weights`, bytes);
+  if (cols < 16) {
+    const reason = `only ${cols} weights to sum over: one scale per channel`;
+    return { node, op, format: 'int8', reason, bytes, saves: bytes - count };
+  }
+  if (op === 'Gather' && isPositionTable(floats(tensor), cols)) return stays('a table of positions', bytes);
+  // 4 bits, and for each block of 32 a float32 scale and a 4-bit zero point.
+  const kept = Math.ceil(count / 2) + Math.ceil(count / 32) * 4.5;
+  return { node, op, format: 'int4', reason: 'blocks of 32', bytes, saves: Math.max(0, Math.round(bytes - kept)) };
+}
+
+function report(tensor: Tensor, site: WeightSite | undefined): TensorReport {
+  const sizes = site && tensor.dtype === 'float32' ? sizesAt(tensor.dims, site.axis) : undefined;
+  const { name, dims, dtype, byteLength } = tensor;
+  const node = site ? site.node.name || (site.node.outputs[0] ?? '') : '';
+  return { name, node, shape: dims, dtype, bytes: byteLength, ...weightStats(floats(tensor), sizes) };
+}
+
+function layersOf(sites: readonly Site[]): InspectReport['layers'] {
+  const layers = new Map<string, number>();
+  const seen = new Set<string>();
+  for (const { op, node, found } of sites) {
+    if (typeof found === 'string' || seen.has(found.tensor.name)) continue;
+    seen.add(found.tensor.name);
+    const parts = node.split('/').filter(Boolean);
+    const layer = parts.length > 1 ? parts.slice(0, -1).join('/') : op;
+    layers.set(layer, (layers.get(layer) ?? 0) + found.tensor.byteLength);
+  }
+  return [...layers].map(([layer, bytes]) => ({ layer, bytes })).toSorted((a, b) => b.bytes - a.bytes);
+}
+
+function countOps(model: Model): { readonly [op: string]: number } {
+  const counts = new Map<string, number>();
+  for (const { opType, domain } of model.graph.walk()) {
+    const op = domain === '' ? opType : `${domain}.${opType}`;
+    counts.set(op, (counts.get(op) ?? 0) + 1);
+  }
+  return Object.fromEntries([...counts].toSorted((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1)));
+}
+
+function port({ name, type }: ValueInfo): Port {
+  return { name, dtype: type?.dtype ?? 'unknown', dims: (type?.dims ?? []).map((dim) => dim ?? '?') };
+}
+
+function isFloat({ dtype }: Tensor): boolean {
+  return dtype === 'float32' || dtype === 'float16' || dtype === 'bfloat16' || dtype === 'float64';
+}

@@ -1,0 +1,60 @@
+import { gptqInt4, type Int4Blocks, packNibbles, quantizeInt4, unpackNibbles } from '@flotilla/quant';
+
+export interface BlockOptions {
+  readonly rows: number;
+  readonly cols: number;
+  readonly inner: number;
+  readonly block: number;
+  readonly symmetric: boolean;
+  readonly clip: 'mse' | 'none';
+  /** `Σ x·xᵀ` of the layer's input; undefined: round to nearest. */
+  readonly hessian: Float64Array | undefined;
+}
+
+/** A weight's blocks, in ONNX's layout `[rows, cols, inner]`. */
+export function blocksOf(w: Float32Array, options: BlockOptions): Int4Blocks {
+  return options.hessian ? gptqBlocks(w, options, options.hessian) : quantizeInt4(w, options);
+}
+
+/**
+ * GPTQ works on matrices `[outputs, cols]`. A MatMul's weight `[cols, outputs]` is one, turned; a convolution's is one
+ * per kernel position, each with the same inputs but for the border.
+ */
+function gptqBlocks(w: Float32Array, options: BlockOptions, hessian: Float64Array): Int4Blocks {
+  const { rows, cols, inner, block, symmetric } = options;
+  const perRow = Math.ceil(cols / block);
+  const q = new Uint8Array(w.length);
+  const scale = new Float32Array(rows * perRow * inner);
+  const zeroPoint = new Uint8Array(scale.length);
+  for (const { outputs, at } of matrices(rows, inner)) {
+    const matrix = new Float32Array(outputs * cols);
+    for (let o = 0; o < outputs; o++) {
+      for (let k = 0; k < cols; k++) matrix[o * cols + k] = w[at(o, k, cols)] ?? 0;
+    }
+    const made = gptqInt4(matrix, hessian, { rows: outputs, cols, block, symmetric });
+    const levels = unpackNibbles(made.q, matrix.length);
+    const zeros = made.zeroPoint && unpackNibbles(made.zeroPoint, outputs * perRow);
+    for (let o = 0; o < outputs; o++) {
+      for (let k = 0; k < cols; k++) q[at(o, k, cols)] = levels[o * cols + k] ?? 0;
+      for (let b = 0; b < perRow; b++) {
+        scale[at(o, b, perRow)] = made.scale[o * perRow + b] ?? 1;
+        zeroPoint[at(o, b, perRow)] = zeros?.[o * perRow + b] ?? 0;
+      }
+    }
+  }
+  return { q: packNibbles(q), scale, zeroPoint: symmetric ? undefined : packNibbles(zeroPoint) };
+}
+
+interface Matrix {
+  readonly outputs: number;
+  /** Index of output o, column k in `[rows, of, inner]`. */
+  readonly at: (o: number, k: number, of: number) => number;
+}
+
+function matrices(rows: number, inner: number): readonly Matrix[] {
+  if (rows === 1) return [{ outputs: inner, at: (o, k) => k * inner + o }];
+  return Array.from({ length: inner }, (_, p) => ({
+    outputs: rows,
+    at: (o: number, k: number, of: number) => (o * of + k) * inner + p,
+  }));
+}

@@ -1,0 +1,77 @@
+import { readFileSync } from 'node:fs';
+import { dequantizeInt4, gptqInt4, quantizeInt4, unpackNibbles } from '@flotilla/quant';
+import { expect, test } from 'vitest';
+
+interface Reference {
+  rows: number;
+  cols: number;
+  w: number[];
+  hessian: number[];
+  order: number[];
+  /** Of the damped, reordered Hessian's inverse: numpy's Cholesky factor, upper. */
+  upper: number[];
+}
+const reference = JSON.parse(
+  readFileSync(new URL('fixtures/gptq-reference.json', import.meta.url), 'utf8'),
+) as Reference;
+const { rows, cols } = reference;
+const w = Float32Array.from(reference.w);
+const hessian = Float64Array.from(reference.hessian);
+const options = { rows, cols, block: 8 };
+
+test('levels are those of GPTQ walked by hand along numpy’s Cholesky factor', () => {
+  const made = gptqInt4(w, hessian, options);
+  const zeros = unpackNibbles(made.zeroPoint!, rows * 3);
+  const expected = new Uint8Array(rows * cols);
+  const { order, upper } = reference;
+  for (let r = 0; r < rows; r++) {
+    const row = order.map((column) => reference.w[r * cols + column]!);
+    for (const [i, column] of order.entries()) {
+      const block = r * 3 + Math.floor(column / 8);
+      const [scale, zero] = [made.scale[block]!, zeros[block]!];
+      const level = Math.min(15, Math.max(0, Math.round(row[i]! / scale) + zero));
+      expected[r * cols + column] = level;
+      const error = (row[i]! - (level - zero) * scale) / upper[i * cols + i]!;
+      for (let j = i + 1; j < cols; j++) row[j]! -= error * upper[i * cols + j]!;
+    }
+  }
+  expect([...unpackNibbles(made.q, rows * cols)]).toEqual([...expected]);
+});
+
+test('the layer’s output errs at least three times less than by rounding to nearest', () => {
+  const nearest = outputError(dequantizeInt4(quantizeInt4(w, options), options));
+  const steered = outputError(dequantizeInt4(gptqInt4(w, hessian, options), options));
+  expect(steered).toBeLessThan(nearest / 3);
+});
+
+test('an input that was always 0 does no harm', () => {
+  const silent = hessian.slice();
+  for (let i = 0; i < cols; i++) silent[3 * cols + i] = silent[i * cols + 3] = 0;
+  const back = dequantizeInt4(gptqInt4(w, silent, options), options);
+  for (let r = 0; r < rows; r++) expect(Math.abs(back[r * cols + 3]! - w[r * cols + 3]!)).toBeLessThan(0.3);
+});
+
+test('a Hessian without energy, with NaN, or of another size is refused', () => {
+  expect(() => gptqInt4(w, new Float64Array(cols * cols), options)).toThrow('mean diagonal is 0');
+  expect(() =>
+    gptqInt4(
+      w,
+      hessian.map(() => Number.NaN),
+      options,
+    ),
+  ).toThrow('NaN');
+  expect(() => gptqInt4(w, new Float64Array(9), options)).toThrow(expect.objectContaining({ code: 'quant/shape' }));
+});
+
+function outputError(back: Float32Array): number {
+  let sum = 0;
+  for (let r = 0; r < rows; r++) {
+    for (let i = 0; i < cols; i++) {
+      for (let j = 0; j < cols; j++) {
+        const [a, b] = [w[r * cols + i]! - back[r * cols + i]!, w[r * cols + j]! - back[r * cols + j]!];
+        sum += a * hessian[i * cols + j]! * b;
+      }
+    }
+  }
+  return sum;
+}
