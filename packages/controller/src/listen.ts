@@ -1,4 +1,4 @@
-import type { AddressInfo, Server } from 'node:net';
+import { type AddressInfo, createServer, type Server } from 'node:net';
 import { ControllerError } from './errors.ts';
 
 export interface Endpoint {
@@ -31,6 +31,14 @@ export async function listen(server: Server, { host, port }: Endpoint, what: str
     });
   });
   return (server.address() as AddressInfo).port;
+}
+
+/** Finds out early, before a database is opened for nothing. @throws as `listen` */
+export async function checkFree(endpoint: Endpoint, what: string): Promise<void> {
+  if (endpoint.port === 0) return;
+  const server = createServer();
+  await listen(server, endpoint, what);
+  await new Promise((resolve) => server.close(resolve));
 }
 
 function explain(cause: NodeJS.ErrnoException, where: string, what: string): ControllerError {

@@ -11,8 +11,9 @@ import { ControllerError } from './errors.ts';
  */
 export async function lockDataDir(dataDir: string): Promise<() => Promise<void>> {
   const path = join(dataDir, 'lock');
-  const mine = JSON.stringify({ pid: process.pid, started: await startOf(process.pid), id: randomUUID() });
-  const own = `${path}.${process.pid}`;
+  const id = randomUUID();
+  const mine = JSON.stringify({ pid: process.pid, started: await startOf(process.pid), id });
+  const own = `${path}.${id}`;
   await writeFile(own, mine);
   try {
     for (let attempt = 0; attempt < 5; attempt++) {

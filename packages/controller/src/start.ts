@@ -11,7 +11,7 @@ import { ControllerError } from './errors.ts';
 import { startHttpServer } from './http/server.ts';
 import { Ingest } from './ingest.ts';
 import { openSigningKey, readTrustedKeys } from './keys.ts';
-import { parseEndpoint } from './listen.ts';
+import { checkFree, type Endpoint, parseEndpoint } from './listen.ts';
 import { lockDataDir } from './lock.ts';
 import { Outbox } from './outbox.ts';
 import { PackStore } from './pack-store.ts';
@@ -89,6 +89,9 @@ async function start(
   const onError = (error: unknown): void =>
     log(`controller: ${error instanceof Error ? error.message : String(error)}`);
   const httpEndpoint = parseEndpoint(options.http ?? '127.0.0.1:8080', 'http');
+  const mqttEndpoint = mqttEndpointOf(options);
+  if (mqttEndpoint !== undefined) await checkFree(mqttEndpoint, 'mqtt');
+  await checkFree(httpEndpoint, 'http');
   await openDataDir(dataDir);
   onClose(await lockDataDir(dataDir));
   const key = await openSigningKey(dataDir);
@@ -117,7 +120,9 @@ async function start(
   const offences = new Map<string, number>();
   // Before the broker lets a device in: a report that finds no rollout would be lost.
   await engine.resume();
-  const link = await startLink(options, registry, (what) => offences.set(what, (offences.get(what) ?? 0) + 1));
+  const link = await startLink(options, mqttEndpoint, registry, (what) =>
+    offences.set(what, (offences.get(what) ?? 0) + 1),
+  );
   onClose(() => link.close());
   const chunks = new ChunkServer({ db, registry, packs, link, onError });
   const brokerUrl = options.publicMqttUrl ?? link.url;
@@ -173,11 +178,21 @@ async function start(
   return { mqttUrl: link.url, httpUrl: http.url, adminTokenFile };
 }
 
-function startLink(options: ControllerOptions, registry: Registry, onOffence: (what: string) => void): Promise<Link> {
-  const mqtt = options.mqtt ?? {};
-  if ('url' in mqtt) return connectExternalBroker(mqtt.url);
+/** undefined where somebody else runs the broker. */
+function mqttEndpointOf({ mqtt = {} }: ControllerOptions): Endpoint | undefined {
+  return 'url' in mqtt ? undefined : parseEndpoint(mqtt.listen ?? '127.0.0.1:1883', 'mqtt');
+}
+
+function startLink(
+  options: ControllerOptions,
+  endpoint: Endpoint | undefined,
+  registry: Registry,
+  onOffence: (what: string) => void,
+): Promise<Link> {
+  const { mqtt } = options;
+  if (endpoint === undefined) return connectExternalBroker(mqtt !== undefined && 'url' in mqtt ? mqtt.url : '');
   return startEmbeddedBroker({
-    endpoint: parseEndpoint(mqtt.listen ?? '127.0.0.1:1883', 'mqtt'),
+    endpoint,
     limits: { ...defaultBrokerLimits, ...options.brokerLimits },
     authenticate: (device, secret) => registry.authenticate(device, secret),
     onOffence,

@@ -249,7 +249,7 @@ describe('telemetry and calls', () => {
     await device.send(topicFor(device.address, 'telemetry'), Buffer.alloc(200_000, 7));
     await device.send(topicFor(device.address, 'presence'), Buffer.from([8, 99]));
     await device.send(topicFor(device.address, 'reported', 'labels'), Buffer.from('garbage'));
-    await device.report('failed', { name: 'labels', sequence: 1, detail: "'); drop table devices; --" });
+    await device.report('failed', { name: 'labels', sequence: 1, detail: "\u0000'); drop table devices; --" });
     await expect.poll(async () => (await client.device(device.id)).models[0]?.detail).toContain('drop table');
     const { ignored } = (await client.statistics()) as { ignored: { [code: string]: number } };
     expect(ignored).toMatchObject({ 'protocol/version': 1, 'protocol/too-large': 1, 'protocol/decode': 1 });

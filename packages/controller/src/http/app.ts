@@ -44,6 +44,13 @@ export function createApp(ports: AppPorts): Hono {
     context.header('x-content-type-options', 'nosniff');
   });
 
+  app.use(async (context, next) => {
+    // No id holds one, and PostgreSQL's text cannot.
+    if (context.req.url.includes('%00'))
+      throw new ControllerError('controller/not-found', 'there is nothing at this path');
+    await next();
+  });
+
   app.get('/healthz', (context) => context.json({ ok: true }));
   app.use('/v1/*', async (context, next) => {
     authorize(context, tokens);

@@ -1,12 +1,13 @@
 import { isName } from '@flotilla/protocol';
 import { z } from 'zod';
 
-/** What requests may hold. Unknown keys are refused: a misspelt option must not silently mean its default. */
+// What requests may hold. Unknown keys are refused: a misspelt option must not silently mean its default.
+const printable = /^\P{Cc}*$/u;
 const name = z.string().refine(isName, 'use 1 to 64 of a-z 0-9 . _ - and begin with a letter or digit');
-const label = z.string().min(1).max(128);
+const label = z.string().min(1).max(128).regex(printable, 'holds a control character');
 const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/, 'is not a sha256 digest');
 const version = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}$/, 'is not a version such as 1.2.0');
-const tags = z.array(z.string().min(1).max(64)).max(32);
+const tags = z.array(z.string().min(1).max(64).regex(printable, 'holds a control character')).max(32);
 
 /** A release by its name and version. */
 const release = z.string().regex(/^[a-z0-9][a-z0-9._-]{0,63}@[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}$/, 'is not NAME@VERSION');

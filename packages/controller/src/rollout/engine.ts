@@ -249,7 +249,7 @@ async function upsertReport(trx: Transaction<Tables>, device: string, report: Re
     release_digest: report.releaseDigest,
     loaded_digest: report.loadedDigest,
     reason: report.reason ?? null,
-    detail: report.detail,
+    detail: report.detail.replaceAll('\0', ''), // PostgreSQL's text cannot hold it
     waiting: report.waiting ?? null,
     bytes_done: report.bytesDone,
     bytes_total: report.bytesTotal,

@@ -57,6 +57,9 @@ export class FakeDevice {
   loaded = '';
   counter = 0;
   readonly session: number;
+  /** When each desired release came, on this process's clock. */
+  readonly arrivals: number[] = [];
+  private readonly told = new Map<string, Reported>();
   private readonly options: FakeDeviceOptions;
   private readonly mqtt: MqttClient;
   private work: Promise<void> = Promise.resolve();
@@ -118,7 +121,6 @@ export class FakeDevice {
   ): Promise<void> {
     const report: Reported = {
       session: this.session,
-      counter: ++this.counter,
       state,
       releaseDigest: '',
       loadedDigest: this.loaded,
@@ -129,7 +131,9 @@ export class FakeDevice {
       bytesTotal: 0,
       atMs: 0,
       ...about,
+      counter: ++this.counter,
     };
+    this.told.set(about.name, report);
     await this.send(topicFor(this.address, 'reported', about.name), Reported.encode(report), true);
   }
 
@@ -179,6 +183,8 @@ export class FakeDevice {
       birth,
     });
     await this.send(topicFor(this.address, 'presence'), presence, true);
+    // Whether the last one was kept by a controller that died meanwhile, nobody knows: tell it again.
+    for (const report of this.told.values()) await this.report(report.state, report);
   }
 
   private receive(text: string, payload: Uint8Array): void {
@@ -197,6 +203,7 @@ export class FakeDevice {
     const last = this.desired.at(-1);
     if (last !== undefined && last.name === release.name && release.sequence <= last.sequence) return;
     this.desired.push(release);
+    this.arrivals.push(performance.now());
     this.work = this.work.then(() => this.follow(release)).catch(() => undefined);
   }
 
