@@ -48,6 +48,8 @@ export interface NewCall {
 }
 
 const ENDED = new Set(['done', 'stopped', 'aborted']);
+/** What may pass by itself. */
+const AWAY = new Set(['controller/unreachable', 'controller/database']);
 const RETRY_MS = 500;
 
 /**
@@ -158,7 +160,7 @@ export class ControllerClient {
           if (ENDED.has(view.phase)) return;
         }
       } catch (error) {
-        const isAway = error instanceof ControllerError && error.code === 'controller/unreachable';
+        const isAway = error instanceof ControllerError && AWAY.has(error.code);
         if (signal?.aborted === true) return;
         if (!isAway || misses > 120) throw error;
       }

@@ -36,26 +36,27 @@ function connectPostgres(url: string): PostgresPool {
   const pool = new pg.Pool({ connectionString: url, max: 4, connectionTimeoutMillis: 10_000, types });
   // An idle connection that breaks is replaced at the next query; without a listener it would end the process.
   pool.on('error', () => undefined);
+  // So would one that breaks between two statements of a transaction; the next statement says it.
+  pool.on('connect', (client) => client.on('error', () => undefined));
   return pool as unknown as PostgresPool;
 }
 
+const CONNECTION_CODES: readonly unknown[] = [
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  '53300', // too many connections
+  '57P01', // shut down by an administrator
+  '57P02', // a crash of another session
+  '57P03', // starting up
+];
+const CONNECTION_WORDS = /connection terminated|timeout exceeded when trying to connect|is not queryable/i;
+
 /** True for what may pass by itself: the server went away, restarts, or has no connection to spare. */
 export function isConnectionFault(error: unknown): boolean {
-  const { code, message } = error as { code?: unknown; message?: unknown };
-  const known = [
-    'ECONNREFUSED',
-    'ECONNRESET',
-    'EPIPE',
-    'ETIMEDOUT',
-    '57P01',
-    '57P02',
-    '57P03',
-    '53300',
-    '08006',
-    '08001',
-  ];
-  if (typeof code === 'string' && known.includes(code)) return true;
-  return typeof message === 'string' && /connection terminated|timeout exceeded when trying to connect/i.test(message);
+  if (!(error instanceof Error)) return false;
+  return CONNECTION_CODES.includes((error as { code?: unknown }).code) || CONNECTION_WORDS.test(error.message);
 }
 
 const sentence = (cause: unknown): string =>

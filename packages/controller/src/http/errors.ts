@@ -1,3 +1,4 @@
+import { isConnectionFault } from '../db/open.ts';
 import { ControllerError, type ControllerErrorCode } from '../errors.ts';
 
 /** The body of every answer that is not 2xx. */
@@ -26,6 +27,7 @@ const statuses: { readonly [C in ControllerErrorCode]?: number } = {
   'controller/pack-refused': 422,
   'controller/device-error': 502,
   'controller/overloaded': 503,
+  'controller/database': 503,
   'controller/data-dir': 507,
   'controller/device-silent': 504,
 };
@@ -34,6 +36,10 @@ export const statusOf = (code: ControllerErrorCode): number => statuses[code] ??
 
 /** What a client may see of an error: never a stack, a query or a path of the controller's. */
 export function errorBody(error: unknown): ErrorBody {
+  if (isConnectionFault(error))
+    return {
+      error: { code: 'controller/database', message: 'the database is away', hint: 'try again in a few seconds' },
+    };
   if (!(error instanceof ControllerError) || statusOf(error.code) === 500)
     return { error: { code: 'controller/internal', message: 'the controller failed; its log says why' } };
   const { code, message, where, hint } = error;
