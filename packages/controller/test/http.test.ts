@@ -46,7 +46,7 @@ async function send(
   const headers = {
     'content-type': 'application/json',
     ...(as === undefined ? {} : { authorization: `Bearer ${as}` }),
-    ...init.headers,
+    ...(init.headers as Record<string, string> | undefined),
   };
   const response = await fetch(controller.httpUrl + path, { ...init, method, headers });
   const text = await response.text();

@@ -30,7 +30,7 @@ export interface FakeDeviceOptions {
   readonly behave?: Behaviour;
   /** Between two states. */
   readonly stepMs?: number;
-  /** Fetches the manifest in pieces of 100 bytes before it goes on. */
+  /** Fetches the manifest before it goes on. */
   readonly downloads?: boolean;
   readonly session?: number;
 }
@@ -230,11 +230,19 @@ export class FakeDevice {
   }
 
   private async download(release: DesiredRelease): Promise<void> {
+    const topic = topicFor(this.address, 'fetch');
     for (let offset = 0; offset < release.manifestBytes; offset += CHUNK_BYTES) {
-      const request = { session: this.session, digest: release.digest, offset, length: CHUNK_BYTES };
+      const request = FetchRequest.encode({
+        session: this.session,
+        digest: release.digest,
+        offset,
+        length: CHUNK_BYTES,
+      });
       const before = this.chunks.length;
-      await this.send(topicFor(this.address, 'fetch'), FetchRequest.encode(request));
-      while (this.chunks.length === before && !this.stopped) await new Promise((resolve) => setTimeout(resolve, 2));
+      for (let waited = 0; this.chunks.length === before && !this.stopped; waited++) {
+        if (waited % 100 === 0) await this.send(topic, request); // lost with a controller that died: asked again
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
     }
   }
 
