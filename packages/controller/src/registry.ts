@@ -48,7 +48,12 @@ export class Registry {
   }
 
   async insert(trx: Transaction<Tables>, row: DeviceRow): Promise<void> {
-    await trx.insertInto('devices').values(row).execute();
+    // Repeatable, like all that `persist` runs.
+    await trx
+      .insertInto('devices')
+      .values(row)
+      .onConflict((conflict) => conflict.doNothing())
+      .execute();
   }
 
   /** After the commit. */

@@ -185,7 +185,11 @@ export class Service {
     const told = await persist(
       db,
       async (trx) => {
-        await trx.insertInto('releases').values({ name, version, digest, created_at: createdAtMs }).execute();
+        await trx
+          .insertInto('releases')
+          .values({ name, version, digest, created_at: createdAtMs })
+          .onConflict((conflict) => conflict.doNothing())
+          .execute();
         return timeline.write(trx, [this.event('release.published', null, { name, version, digest })]);
       },
       signal,
@@ -226,7 +230,7 @@ export class Service {
   private requireTrustedKeys(): void {
     if (this.ports.trustedKeys.length === 0)
       throw new ControllerError('controller/no-trusted-keys', 'this controller trusts no pack key yet', {
-        hint: 'put a flotilla.pub into `trusted` in its data folder, or name one with --trust-key, and start it again',
+        hint: 'put a flotilla.pub into `trusted` in its data folder, or name one with --trust, and start it again',
       });
   }
 
