@@ -23,6 +23,11 @@ export interface Lowered {
   /** ONNX Runtime session config entries that belong to this model. */
   readonly session: { readonly [key: string]: string };
   readonly choices: readonly Choice[];
+  /**
+   * How far this board's own kernels were seen to be from the same graph's on x86, twice over, as a share of the
+   * greatest output: what a golden tolerance that was measured on x86 must leave room for.
+   */
+  readonly spread: number;
 }
 
 /**
@@ -47,7 +52,9 @@ export function lowerModel(model: Model, board: Board): Lowered {
   // Seven-bit weights cannot overflow; exact sums cost nothing on Zen 3, but other CPUs without VNNI are not measured.
   const exact =
     board.boardClass === 'x64' && hasFullRangeWeights(lowered.graph) ? { 'session.x64quantprecision': '1' } : {};
-  return { model: lowered, session: { ...policy.session, ...exact }, choices: [...choices, ...fused] };
+  const all = [...choices, ...fused];
+  const spread = all.some(({ kernel }) => kernel === 'MatMulNBits') ? policy.nbitsSpread : 0;
+  return { model: lowered, session: { ...policy.session, ...exact }, choices: all, spread };
 }
 
 const MICROSOFT: readonly string[] = ['MatMulNBits', 'DynamicQuantizeMatMul', 'GatherBlockQuantized'];
