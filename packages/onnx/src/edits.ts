@@ -133,7 +133,7 @@ function liveNodes(graph: GraphBody): ReadonlySet<GraphNode> {
     const node = graph.producer(name);
     if (node === undefined || live.has(node)) continue;
     live.add(node);
-    wanted.push(...node.inputs);
+    for (const input of node.inputs) wanted.push(input);
     for (const body of node.subgraphs) for (const captured of namesRead(body)) wanted.push(captured);
   }
   return live;

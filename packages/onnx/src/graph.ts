@@ -47,7 +47,8 @@ export class GraphBody implements Graph {
     this.name = this.#stored.name;
     this.#inputs = from?.inputs ?? this.#stored.inputs.map(({ info }) => info);
     this.#outputs = from?.outputs ?? this.#stored.outputs.map(({ info }) => info);
-    this.#initializers = new Map(from?.initializers ?? this.#stored.initializers.map((one) => [one.name, one]));
+    this.#initializers = new Map(from?.initializers);
+    if (from === undefined) for (const one of this.#stored.initializers) this.#initializers.set(one.name, one);
     this.#remade = new Set(from === undefined ? [] : from.#remade);
     if (from !== undefined)
       for (const node of from.nodes) this.#link(new GraphNode(this, node.message, node.slot, node));

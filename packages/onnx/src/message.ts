@@ -22,53 +22,68 @@ export const maxDepth = 100;
  */
 export class Message {
   readonly source: Source;
+  readonly start: number;
+  readonly end: number;
   readonly depth: number;
-  readonly #ranges: readonly Range[];
+  /** Those after the first, hardly ever any. */
+  readonly more: readonly Range[];
 
-  constructor(source: Source, ranges: readonly Range[], depth: number) {
+  constructor(source: Source, { start, end }: Range, depth: number, more: readonly Range[] = none) {
     if (depth > maxDepth)
       throw new OnnxError('onnx/too-deep', `${source.name}: messages nested more than ${maxDepth} deep`, {
-        where: `${source.name}, byte ${ranges[0]?.start ?? 0}`,
+        where: `${source.name}, byte ${start}`,
         hint: 'a body of If, Loop or Scan counts as three levels',
       });
     this.source = source;
-    this.#ranges = ranges;
+    this.start = start;
+    this.end = end;
     this.depth = depth;
+    this.more = more;
   }
 
   /** Of bytes made here, by protobufjs. */
   static of(bytes: Uint8Array, depth = 1): Message {
-    return new Message(new MemorySource(bytes), [{ start: 0, end: bytes.length }], depth);
+    return new Message(new MemorySource(bytes), { start: 0, end: bytes.length }, depth);
   }
 
   /** In the order they lie in. Scanned anew at each call: a million nodes' fields are not worth keeping. */
   fields(): Field[] {
-    const [first, ...more] = this.#ranges;
-    if (first === undefined) return [];
-    const fields = scanFields(this.source, first.start, first.end);
-    for (const { start, end } of more) fields.push(...scanFields(this.source, start, end));
+    const fields = scanFields(this.source, this.start, this.end);
+    for (const { start, end } of this.more) for (const field of scanFields(this.source, start, end)) fields.push(field);
     return fields;
   }
 
   /** Those fields, decoded by the generated class; the others take its defaults and are not read. */
   decode<T>(type: Decoder<T>, fields: readonly Field[], numbers: ReadonlySet<number>): T {
-    const wanted = new Rope();
-    for (const { number, start, end } of fields) if (numbers.has(number)) wanted.addRange(this.source, start, end);
     try {
-      return type.decode(wanted.toBytes());
+      return type.decode(this.#pick(fields, numbers));
     } catch (cause) {
-      const offset = this.#ranges[0]?.start ?? 0;
+      if (cause instanceof OnnxError) throw cause;
       const reason = cause instanceof Error ? cause.message : String(cause);
-      throw new OnnxError('onnx/malformed', `${this.source.name}: ${reason}, in the message at byte ${offset}`, {
-        where: `${this.source.name}, byte ${offset}`,
+      throw new OnnxError('onnx/malformed', `${this.source.name}: ${reason}, in the message at byte ${this.start}`, {
+        where: `${this.source.name}, byte ${this.start}`,
         cause,
       });
     }
   }
 
+  /** The bytes of those fields; a view where they lie together, as they mostly do. */
+  #pick(fields: readonly Field[], numbers: ReadonlySet<number>): Uint8Array {
+    const first = fields.findIndex(({ number }) => numbers.has(number));
+    const last = fields.findLastIndex(({ number }) => numbers.has(number));
+    const [from, to] = [fields[first], fields[last]];
+    if (from === undefined || to === undefined) return nothing;
+    const wanted = fields.slice(first, last + 1);
+    if (wanted.every(({ number }) => numbers.has(number)) && this.more.length === 0)
+      return this.source.read(from.start, to.end);
+    const rope = new Rope();
+    for (const { number, start, end } of wanted) if (numbers.has(number)) rope.addRange(this.source, start, end);
+    return rope.toBytes();
+  }
+
   /** One embedded message. */
   at(field: Field): Message {
-    return new Message(this.source, [{ start: field.value, end: field.end }], this.depth + 1);
+    return new Message(this.source, { start: field.value, end: field.end }, this.depth + 1);
   }
 
   /** A singular embedded message, merged if it is repeated; undefined if absent. */
@@ -76,16 +91,21 @@ export class Message {
     const ranges: Range[] = [];
     for (const field of fields)
       if (field.number === number && field.wire === WIRE_BYTES) ranges.push({ start: field.value, end: field.end });
-    return ranges.length === 0 ? undefined : new Message(this.source, ranges, this.depth + 1);
+    const [first, ...more] = ranges;
+    return first === undefined ? undefined : new Message(this.source, first, this.depth + 1, more);
   }
 
   /** Its content, byte for byte. */
   rope(): Rope {
     const rope = new Rope();
-    for (const { start, end } of this.#ranges) rope.addRange(this.source, start, end);
+    rope.addRange(this.source, this.start, this.end);
+    for (const { start, end } of this.more) rope.addRange(this.source, start, end);
     return rope;
   }
 }
+
+const none: readonly Range[] = [];
+const nothing = new Uint8Array(0);
 
 /** The fields of a kind that are length-delimited, as embedded messages, strings and bytes are. */
 export function bytesFields(fields: readonly Field[], number: number): Field[] {

@@ -44,6 +44,11 @@ export class OnnxModel implements Model {
       throw new OnnxError('onnx/not-a-model', `${message.source.name} is not an ONNX model: it has no graph`, {
         where: message.source.name,
       });
+    if (this.#opset.size === 0)
+      throw new OnnxError('onnx/opset', `${message.source.name} imports no operator set`, {
+        where: message.source.name,
+        hint: 'export it again',
+      });
     this.graph = new GraphBody(this, undefined, graph, from?.graph);
     this.names = new ModelNames(this.graph);
   }

@@ -1,13 +1,13 @@
 import { onnx } from '../generated/onnx.js';
 import { OnnxError } from './errors.ts';
 import { GraphBody } from './graph.ts';
-import { Message } from './message.ts';
+import { bytesFields, Message } from './message.ts';
 import { NodeAttribute } from './node-attribute.ts';
 import type { Placing } from './placing.ts';
 import { attributeProperties } from './properties.ts';
 import { Rope } from './rope.ts';
 import type { Attribute, NewAttribute, Node } from './types.ts';
-import { encodeHead, WIRE_BYTES } from './wire.ts';
+import { encodeHead, type Field, WIRE_BYTES } from './wire.ts';
 
 const INPUT = 1;
 const OUTPUT = 2;
@@ -44,12 +44,9 @@ export class GraphNode implements Node {
       this.#attributes = from.#attributes.map((a) => this.#attribute(a.message, a.slot, a));
     } else {
       const fields = message.fields();
-      this.#plain = message.decode(onnx.NodeProto, fields, plainFields);
-      const attributes: NodeAttribute[] = [];
-      for (const field of fields)
-        if (field.number === ATTRIBUTE && field.wire === WIRE_BYTES)
-          attributes.push(this.#attribute(message.at(field), field.start));
-      this.#attributes = attributes;
+      this.#plain = readPlain(message, fields);
+      const attributes = bytesFields(fields, ATTRIBUTE).map((field) => this.#attribute(message.at(field), field.start));
+      this.#attributes = attributes.length === 0 ? noAttributes : attributes;
     }
     this.#inputs = from === undefined ? this.#plain.input : from.#inputs;
     this.#outputs = from === undefined ? this.#plain.output : from.#outputs;
@@ -191,6 +188,32 @@ export class GraphNode implements Node {
       where: describe(this),
     });
   }
+}
+
+const noAttributes: readonly NodeAttribute[] = [];
+
+/** Operators' names are few: each is kept once, however many nodes have it. */
+const internedNames = new Map<string, string>();
+
+function readPlain(message: Message, fields: readonly Field[]): Plain {
+  const { name, opType, domain, input, output } = message.decode(onnx.NodeProto, fields, plainFields);
+  if (opType === '')
+    throw new OnnxError(
+      'onnx/malformed',
+      `${message.source.name}: a node without an operator, at byte ${message.start}`,
+      {
+        where: `${message.source.name}, byte ${message.start}`,
+      },
+    );
+  // Copied to size: a list that was pushed to has room for 17.
+  return { name, opType: intern(opType), domain: intern(domain), input: input.slice(), output: output.slice() };
+}
+
+function intern(name: string): string {
+  const known = internedNames.get(name);
+  if (known !== undefined) return known;
+  if (internedNames.size < 1000) internedNames.set(name, name);
+  return name;
 }
 
 /** How messages call a node: by its operator and its name, or by what it makes. */

@@ -48,7 +48,7 @@ function readModel(source: Source, folder: ExternalFolder): OnnxModel {
       where: source.name,
       hint: 'export the weights as external data',
     });
-  const message = new Message(source, [{ start: 0, end: source.size }], 1);
+  const message = new Message(source, { start: 0, end: source.size }, 1);
   try {
     return new OnnxModel(message, folder);
   } catch (error) {

@@ -21,6 +21,7 @@ export function typedField(
   dtype: DataType,
   refuse: (what: string) => Error,
 ): TypedData | undefined {
+  if (!fields.some(({ number }) => wires.has(number))) return undefined;
   let found: TypedData | undefined;
   for (const [number, wire] of wires) {
     const data = fields.filter(

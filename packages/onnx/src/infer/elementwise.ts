@@ -27,7 +27,7 @@ export const elementwise: Rules = {
   Div: arithmetic((a, b) => (b === 0 ? undefined : Math.trunc(a / b)), 1),
   Where: single((op) => ({
     dtype: op.dtype(1) ?? op.dtype(2),
-    dims: broadcast(op.dims(0), op.dims(1), op.dims(2)),
+    dims: broadcast([op.dims(0), op.dims(1), op.dims(2)]),
   })),
   Cast: single((op) => ({
     dtype: dataTypeOf(op.node.int('to', 0)),
@@ -48,9 +48,9 @@ export function likeFirst(op: Op): Fact {
 
 /** QLinearAdd and its like have scales between their operands, which are scalars. */
 function broadcastAll(op: Op): readonly Dim[] | undefined {
-  if (op.node.opType.startsWith('QLinear')) return broadcast(op.dims(0), op.dims(3));
+  if (op.node.opType.startsWith('QLinear')) return broadcast([op.dims(0), op.dims(3)]);
   if (op.opset < 7 && op.node.int('broadcast', 0) === 1) return op.dims(0);
-  return broadcast(...op.node.inputs.map((_, i) => op.dims(i)));
+  return broadcast(op.node.inputs.map((_, i) => op.dims(i)));
 }
 
 function arithmetic(compute: (a: number, b: number) => number | undefined, neutral: number): Rule {

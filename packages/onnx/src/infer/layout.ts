@@ -14,7 +14,7 @@ export const layout: Rules = {
   Gather: single(gather),
   GatherElements: single((op) => ({ dtype: op.dtype(0), dims: op.dims(1) })),
   GatherND: single(gatherNd),
-  Expand: single((op) => ({ dtype: op.dtype(0), dims: broadcast(op.dims(0), shapeAt(op, 1)) })),
+  Expand: single((op) => ({ dtype: op.dtype(0), dims: broadcast([op.dims(0), shapeAt(op, 1)]) })),
   Tile: single(tile),
   Pad: single(pad),
 };

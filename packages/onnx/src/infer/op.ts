@@ -111,7 +111,7 @@ export function product(dims: readonly Dim[]): number | undefined {
 }
 
 /** @see ONNX Broadcasting: aligned at the last axis; a length of 1 stretches */
-export function broadcast(...shapes: readonly (readonly Dim[] | undefined)[]): readonly Dim[] | undefined {
+export function broadcast(shapes: readonly (readonly Dim[] | undefined)[]): readonly Dim[] | undefined {
   let result: readonly Dim[] | undefined = [];
   for (const dims of shapes) {
     if (dims === undefined || result === undefined) return undefined;

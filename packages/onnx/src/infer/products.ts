@@ -35,7 +35,7 @@ function matMul(op: Op, dtype: DataType | undefined, b: readonly Dim[] | undefin
   if (a === undefined || b === undefined || a.length === 0 || b.length === 0) return { dtype, dims: undefined };
   const left = a.length === 1 ? [1, ...a] : a;
   const right = b.length === 1 ? [...b, 1] : b;
-  const batch = broadcast(left.slice(0, -2), right.slice(0, -2)) ?? [];
+  const batch = broadcast([left.slice(0, -2), right.slice(0, -2)]) ?? [];
   const rows = a.length === 1 ? [] : [left.at(-2)];
   const columns = b.length === 1 ? [] : [right.at(-1)];
   return { dtype, dims: [...batch, ...rows, ...columns] };
