@@ -24,6 +24,20 @@ export function calibrationData(
   };
 }
 
+/** What the rewrites are checked on where there is no calibration data; no statistics are taken from it. */
+export function checkData(
+  data: DataSet | undefined,
+  inputs: readonly SessionInput[],
+  tokenizer: TextTokenizer,
+): CalibrationData {
+  if (data) return calibrationData(data, inputs, tokenizer);
+  return {
+    async *samples() {
+      yield { inputs: textFeeds(inputs, tokenizer.encode('The quick brown fox jumps over the lazy dog.')) };
+    },
+  };
+}
+
 /** Tokens in the cache when a language model's step is timed. */
 const PAST_TOKENS = 64;
 

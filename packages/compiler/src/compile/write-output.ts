@@ -1,4 +1,4 @@
-import { copyFile, rename, stat } from 'node:fs/promises';
+import { copyFile, rename } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import {
   createPack,
@@ -8,16 +8,16 @@ import {
   type Tolerance,
   writeGolden,
 } from '@flotilla/pack';
+import type { Golden } from './golden.ts';
 import type { CompileOptions } from './options.ts';
+import type { SavedModel } from './save-model.ts';
 import type { Source } from './source.ts';
 
 export interface OutputParts {
   readonly source: Source;
-  /** Files of the portable model: the graph, then its external data where there is any. */
-  readonly modelFiles: readonly string[];
-  readonly modelBytes: number;
+  readonly portable: SavedModel;
   readonly weights: string;
-  readonly golden: { readonly cases: readonly GoldenCase[]; readonly tolerance: { readonly [c: string]: Tolerance } };
+  readonly golden: Golden;
   /** Goes into the pack: no times in it, so that the same inputs give the same pack. */
   readonly report: object;
   readonly annotations: { readonly [key: string]: string };
@@ -34,8 +34,8 @@ export async function writeOutput(
 }
 
 function contentsOf(parts: OutputParts, options: CompileOptions): PackContents {
-  const { source, modelFiles, golden } = parts;
-  const files: SourceFile[] = modelFiles.map((path, index) => ({
+  const { source, portable, golden } = parts;
+  const files: SourceFile[] = portable.files.map((path, index) => ({
     path: basename(path),
     role: index === 0 ? 'model' : 'model-data',
     source: path,
@@ -59,15 +59,11 @@ function contentsOf(parts: OutputParts, options: CompileOptions): PackContents {
 }
 
 /** The work folder lies beside the output, so that a rename does; external data goes first. */
-async function writeBare(
-  out: string,
-  { modelFiles, modelBytes }: OutputParts,
-): Promise<{ digest: null; bytes: number }> {
-  const [graph = '', data] = modelFiles;
+async function writeBare(out: string, { portable }: OutputParts): Promise<{ digest: null; bytes: number }> {
+  const [graph, data] = portable.files;
   if (data !== undefined) await copyFile(data, join(dirname(out), basename(data)));
   await rename(graph, out);
-  await stat(out);
-  return { digest: null, bytes: modelBytes };
+  return { digest: null, bytes: portable.bytes };
 }
 
 /** What a name may hold is narrower than what a folder's may. */
