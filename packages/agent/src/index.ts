@@ -14,9 +14,20 @@ export {
   type StepName,
 } from './mind/state.ts';
 export { step } from './mind/step.ts';
-export type { Clock, Disk, Engine, Generated, Link, LinkEvents, LoadedModel, Measured, Outgoing } from './ports.ts';
+export type {
+  AgentPorts,
+  Clock,
+  Disk,
+  Engine,
+  Generated,
+  Link,
+  LinkEvents,
+  LoadedModel,
+  Measured,
+  Outgoing,
+} from './ports.ts';
 export { provisionAgent, type ProvisionOptions } from './provision.ts';
 export { Refusal } from './refusal.ts';
 export type { Status } from './reporter.ts';
-export { type Agent, type AgentOptions, type AgentPorts, startAgent } from './start-agent.ts';
+export { type Agent, type AgentOptions, startAgent } from './start-agent.ts';
 export { type AgentStatus, agentStatus } from './status.ts';

@@ -1,12 +1,11 @@
 import type { Birth, Call } from '@flotilla/protocol';
 
-/** Everything that the agent knows of the world. Tests give it worlds of their own. */
-export interface Ports {
+/** With the link, everything that the agent knows of the world. Tests give it worlds of their own. */
+export interface AgentPorts {
   readonly clock: Clock;
   /** Uniform in [0, 1). */
   readonly random: () => number;
   readonly disk: Disk;
-  readonly link: Link;
   readonly engine: Engine;
 }
 

@@ -1,6 +1,7 @@
 import { type GoldenCase, type PublicKey, readGolden } from '@flotilla/pack';
 import { type Board, LatencyRecorder, loadBoard, openRuntime, type Runtime } from '@flotilla/runtime';
 import { readFile } from 'node:fs/promises';
+import { totalmem } from 'node:os';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import type { Engine, LoadedModel, Measured } from './ports.ts';
@@ -47,7 +48,9 @@ async function open(
   options: RuntimeEngineOptions,
   signal: AbortSignal,
 ): Promise<Runtime> {
-  const { threads, memoryCapBytes, trusted } = options;
+  const { threads, trusted } = options;
+  // A model that leaks must end before it takes the agent, or the device, with it.
+  const memoryCapBytes = options.memoryCapBytes ?? Math.floor(Math.min(board.ramBytes, totalmem()) * 0.9);
   try {
     return await openRuntime(join(folder, 'pack'), {
       board,

@@ -12,7 +12,7 @@ import type { Effect } from './mind/event.ts';
 import type { AgentState } from './mind/state.ts';
 import { ModelHost } from './model-host.ts';
 import { nodeDisk } from './node-disk.ts';
-import type { Clock, Disk, Engine, Link, LinkEvents } from './ports.ts';
+import type { AgentPorts, Clock, Disk, Engine, Link, LinkEvents } from './ports.ts';
 import { Reporter } from './reporter.ts';
 import { runtimeEngine } from './runtime-engine.ts';
 import { Store } from './store/store.ts';
@@ -31,7 +31,7 @@ export interface AgentOptions {
   readonly board?: string | undefined;
   /** Threads of a model. Default 1. */
   readonly threads?: number | undefined;
-  /** RSS of a model's process. Default: none. */
+  /** RSS at which a model's process is ended. Default: nine tenths of the memory of the board or the machine. */
   readonly memoryCapBytes?: number | undefined;
   /** How long a candidate's latency is measured. Default 2000. */
   readonly measureMs?: number | undefined;
@@ -40,12 +40,6 @@ export interface AgentOptions {
   /** Worlds of a test. */
   readonly ports?: Partial<AgentPorts> | undefined;
   readonly before?: ((effect: Effect) => void | Promise<void>) | undefined;
-}
-export interface AgentPorts {
-  readonly clock: Clock;
-  readonly random: () => number;
-  readonly disk: Disk;
-  readonly engine: Engine;
 }
 
 export interface Agent {

@@ -1,7 +1,8 @@
 import { generateKey } from '@flotilla/pack';
 import { topicFor } from '@flotilla/protocol';
 import mqtt from 'mqtt';
-import { existsSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, writeFileSync } from 'node:fs';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -25,7 +26,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(root, { recursive: true, force: true }));
 afterEach(async () => {
-  for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
+  for (const cleanUp of cleanUps.splice(0).toReversed()) await cleanUp();
 });
 
 async function scene(): Promise<{
@@ -153,6 +154,33 @@ describe.skipIf(mosquitto === undefined)(`an agent on a real broker${withoutMosq
     await until(() => controller.reports.at(-1)?.loadedDigest === text.digest);
     expect(await controller.call({ id: 'c5', prompt: 'on' })).toMatchObject({ text: 'ON' });
   });
+
+  test.skipIf(process.platform !== 'linux' || process.getuid?.() !== 0)(
+    '#50 a disk that fills up (a real tmpfs; skipped unless root): refused, nothing left behind, and better once there is room',
+    async () => {
+      const { controller, start } = await scene();
+      const dataDir = await mkdtemp(join(root, 'small-'));
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1800k', 'tmpfs', dataDir]);
+      cleanUps.push(async () => execFileSync('umount', ['-l', dataDir]));
+      await start({ dataDir });
+      await controller.want(releaseOf(packA, 1));
+      await controller.reported({ state: 'committed' });
+      // There is room when the download begins, and then there is not.
+      controller.lose = ({ digest, offset }) => {
+        if (packB.blobs.get(digest)?.length === 700_000 && offset > 0 && !existsSync(join(dataDir, 'other')))
+          writeFileSync(join(dataDir, 'other'), new Uint8Array(700_000));
+        return false;
+      };
+      await controller.want(releaseOf(packB, 2));
+      await controller.reported({ state: 'failed', reason: 'storage-full', loadedDigest: packA.digest });
+      await until(async () => !(await readdir(join(dataDir, 'models', 'labels'))).includes('next'));
+      expect((await controller.call({ id: 'still', benchMs: 10 })).digest).toBe(packA.digest);
+      controller.lose = undefined;
+      await rm(join(dataDir, 'other'));
+      await controller.want(releaseOf(packB, 3));
+      await controller.reported({ state: 'committed', loadedDigest: packB.digest });
+    },
+  );
 
   test('#47 nonsense on its topics harms nothing', async () => {
     const { controller, start } = await scene();

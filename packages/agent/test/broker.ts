@@ -11,7 +11,7 @@ export const withoutMosquitto = mosquitto === undefined ? ' (skipped: Mosquitto 
 export interface Broker {
   readonly url: string;
   readonly port: number;
-  stop(): Promise<void>;
+  readonly stop: () => Promise<void>;
 }
 
 /** A broker of its own on a free port. @param users by name, with their passwords; none: everyone may come */

@@ -62,11 +62,11 @@ export function failsOnce(call: number, code: string): Disk & { readonly used: (
   return {
     ...nodeDisk,
     used: () => used,
-    makeFolder: wrap(nodeDisk.makeFolder),
-    write: wrap(nodeDisk.write),
-    writeAt: wrap(nodeDisk.writeAt),
-    move: wrap(nodeDisk.move),
-    copy: wrap(nodeDisk.copy),
-    remove: wrap(nodeDisk.remove),
+    makeFolder: wrap((path: string) => nodeDisk.makeFolder(path)),
+    write: wrap((path: string, bytes: Uint8Array) => nodeDisk.write(path, bytes)),
+    writeAt: wrap((path: string, offset: number, bytes: Uint8Array) => nodeDisk.writeAt(path, offset, bytes)),
+    move: wrap((from: string, to: string) => nodeDisk.move(from, to)),
+    copy: wrap((from: string, to: string) => nodeDisk.copy(from, to)),
+    remove: wrap((path: string) => nodeDisk.remove(path)),
   };
 }

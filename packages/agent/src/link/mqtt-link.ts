@@ -201,7 +201,7 @@ export class MqttLink implements Link {
   }
 
   private drop(client: MqttClient, error: unknown): void {
-    if (error !== undefined) this.options.log(`link: ${String(error)}`);
+    if (error !== undefined) this.options.log(`link: ${error instanceof Error ? error.message : 'lost'}`);
     client.end(true);
   }
 
