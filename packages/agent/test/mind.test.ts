@@ -130,6 +130,24 @@ test('#53 a device that restarts again and again on one step refuses the release
   }
 });
 
+test('a restart in every step, once each, is no crash loop', () => {
+  const world = committedWorld();
+  world.want(second);
+  const cut = new Set<string>();
+  for (let turn = 0; turn < 500 && labels(world).phase.at !== 'committed'; turn++) {
+    const { at } = labels(world).phase;
+    if (!cut.has(at)) {
+      cut.add(at);
+      world.boot();
+    }
+    const event = world.pending.shift();
+    if (event === undefined) world.settle();
+    else world.handle(event);
+  }
+  expect(cut.size).toBeGreaterThan(6);
+  expect(labels(world)).toMatchObject({ phase: { at: 'committed' }, loaded: second.digest });
+});
+
 describe('#43 #48 desired releases that come again', () => {
   test('the same one changes nothing', () => {
     const world = committedWorld();
