@@ -1,6 +1,5 @@
 import type { Board } from '@flotilla/boards';
-import { cloneModel, type Model } from '@flotilla/onnx';
-import { checkModel } from './onnx-later.ts';
+import { checkModel, cloneModel, type Model } from '@flotilla/onnx';
 import type { Tensors } from '@flotilla/runtime';
 import type { Calibration } from './calibrate/calibration.ts';
 import { openModelSession } from './calibrate/model-session.ts';

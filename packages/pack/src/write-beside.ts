@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { type FileHandle, lstat, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { lstat, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fromSystem, PackError } from './errors.ts';
 
@@ -37,7 +37,7 @@ export async function writeFileFrom(path: string, content: AsyncIterable<Uint8Ar
   const handle = await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o644);
   try {
     await handle.chmod(0o644);
-    for await (const chunk of content) await writeAll(handle, chunk);
+    for await (const chunk of content) await handle.writeFile(chunk); // loops where a full disk takes a part only
     await handle.sync();
   } finally {
     await handle.close();
@@ -51,13 +51,6 @@ export async function syncFolder(path: string): Promise<void> {
     await handle.sync();
   } finally {
     await handle.close();
-  }
-}
-
-async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let done = 0; done < bytes.length; ) {
-    const { bytesWritten } = await handle.write(bytes, done, bytes.length - done);
-    done += bytesWritten; // a nearly full disk takes a part first
   }
 }
 

@@ -18,8 +18,8 @@ interface Named extends BlobSource {
 }
 
 /**
- * Writes a pack: one tar if `out` ends in `.pack`, else a directory. The bytes depend on the blobs alone; order is by
- * name. Each blob is checked against its digest on its way through.
+ * Writes a pack: one tar if `out` ends in `.pack`, else a directory. The bytes depend on the blobs alone: metadata
+ * first, then files by path. Each blob is checked against its digest on its way through.
  * @returns the manifest's digest, and the sum of all blobs in bytes
  */
 export async function writeLayout(
@@ -36,9 +36,7 @@ export async function writeLayout(
   const named: readonly Named[] = [
     { ...inMemory(layoutBytes), name: layoutName },
     { ...inMemory(index), name: indexName },
-    ...[...blobs.values()]
-      .map((blob) => ({ ...blob, name: blobName(blob.digest) }))
-      .sort((a, b) => (a.name < b.name ? -1 : 1)),
+    ...[...blobs.values()].map((blob) => ({ ...blob, name: blobName(blob.digest) })),
   ];
   const write = out.endsWith('.pack') ? writeTar : writeDirectory;
   await writeBeside(out, isLayout, (path) => write(path, named));

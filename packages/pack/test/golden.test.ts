@@ -144,6 +144,7 @@ describe('#32 #33 what cannot be read', () => {
     ['a dtype that objects have', '"F32"', '"constructor"'],
     ['an overlap', '[24,32]', '[16,24]'],
     ['a gap', '[24,32]', '[25,33]'],
+    ['a start inside another', '[24,32]', '[20,32]'],
     ['an end before the start', '[24,32]', '[32,24]'],
     ['an end outside', '[24,32]', '[24,4000000000]'],
     ['a shape that overflows', '[1,2]', '[2,9223372036854775807]'],

@@ -21,7 +21,7 @@ const message = new TextEncoder().encode('message');
 
 test('a pair is written, read, and not overwritten', async () => {
   const dir = join(await scratch(), 'keys');
-  const umask = process.umask(0);
+  const umask = process.umask(0o077);
   const pair = await writeKeyPair(dir);
   process.umask(umask);
   const secret = await readPrivateKey(pair.privateFile);
@@ -157,6 +157,10 @@ describe('#44 what an Ed25519 key or signature can get wrong', () => {
       wrap(Buffer.concat([Buffer.from('302a300506032b656e032100', 'hex'), der.subarray(12)])),
     ],
     ['another label', pem.replaceAll('PUBLIC KEY', 'CERTIFICATE')],
+    [
+      'base64 with loose bits',
+      pem.replace(/(.)=\n/, (_, c: string) => `${c === 'A' ? 'B' : String.fromCharCode(c.charCodeAt(0) + 1)}=\n`),
+    ],
     ['base64 with a letter that is none', pem.replace('MCow', 'MC*w')],
     ['nothing', ''],
     ['a megabyte', 'x'.repeat(1 << 20)],
@@ -165,6 +169,14 @@ describe('#44 what an Ed25519 key or signature can get wrong', () => {
     const file = join(await scratch(), 'key.pem');
     await writeFile(file, text);
     await expect(readPublicKey(file)).rejects.toMatchObject({ code: 'pack/key-invalid', where: file });
+  });
+
+  test('#44 a private key a byte too short or too long', () => {
+    for (const length of [31, 33, 40]) {
+      const seed = Buffer.concat([Buffer.from('302e020100300506032b657004220420', 'hex'), Buffer.alloc(length, 7)]);
+      const text = wrap(seed).replaceAll('PUBLIC', 'PRIVATE');
+      expect(() => parsePrivateKey(text)).toThrow(expect.objectContaining({ code: 'pack/key-invalid' }));
+    }
   });
 
   test('a private key is not taken for a public one, nor the reverse', async () => {

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { createPack, openPack } from '../src/index.ts';
+import { createPack, openPack, parsePrivateKey } from '../src/index.ts';
 import { contents, scratch } from './sample.ts';
 import { blobFile, filesIn, key, readManifest } from './tamper.ts';
 
@@ -56,4 +56,15 @@ test('the format does not drift: these contents have had this name since version
   const { digest } = await createPack(dir, contents);
   expect(digest).toBe('sha256:11ccfd35450b9fae2125cbf7dada94e1937d381c70f5d7575d74e49913f247eb');
   await (await openPack(dir)).close();
+});
+
+test('nor does what is signed', async () => {
+  // The first test key of RFC 8032 §7.1; Ed25519 gives one signature for one key and message.
+  const seed = '9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60';
+  const der = Buffer.from(`302e020100300506032b657004220420${seed}`, 'hex').toString('base64');
+  const key = parsePrivateKey(`-----BEGIN PRIVATE KEY-----\n${der}\n-----END PRIVATE KEY-----\n`);
+  const dir = join(await scratch(), 'pack');
+  expect((await createPack(dir, contents, { key })).digest).toBe(
+    'sha256:2e6111e8ba4cfdea4dca7f8231eadbf5bffdc116aac329dd132b7f156212378d',
+  );
 });

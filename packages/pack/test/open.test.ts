@@ -157,13 +157,32 @@ describe('#37 what an image layout can get wrong', () => {
 
   test.each([
     ['no manifest', { manifests: [] }],
-    ['two manifests', { manifests: [{}, {}] }],
     ['an unknown member', { subject: {} }],
     ['another version', { schemaVersion: 1 }],
   ])('#37 an index with %s', async (_, change) => {
     const dir = await signedPack();
     await editIndex(dir, (index) => ({ ...index, ...change }));
     await refused(dir, 'pack/index');
+  });
+
+  test('#37 an index with two manifests, though both be good', async () => {
+    const dir = await signedPack();
+    await editIndex(dir, ({ manifests }) => ({ schemaVersion: 2, manifests: [...manifests, ...manifests] }));
+    await refused(dir, 'pack/index');
+  });
+
+  test.each([
+    [{ urls: ['https://example.com/x'] }, 'pack/index'],
+    [{ data: 'e30=' }, 'pack/index'],
+    [{ annotations: { 'org.opencontainers.image.ref.name': 'v1', 'com.example.run': 'me' } }, 'pack/index'],
+    [{ annotations: { 'org.opencontainers.image.ref.name': 'v1' } }, undefined],
+    [{ artifactType: undefined }, undefined],
+    [{ artifactType: 'application/x' }, 'pack/index'],
+  ])('#37 an index whose manifest carries %j', async (more, code) => {
+    const dir = await signedPack();
+    await editIndex(dir, ({ manifests }) => ({ schemaVersion: 2, manifests: [{ ...manifests[0], ...more }] }));
+    if (code === undefined) await (await openPack(dir, { trusted })).close();
+    else await refused(dir, code);
   });
 
   test('#37 JSON nested a hundred thousand deep', async () => {
@@ -338,7 +357,7 @@ describe('the config', () => {
     ['a negative size', '"bytes":3000', '"bytes":-1'],
     ['a size that is no whole number', '"bytes":3000', '"bytes":3000.5'],
     ['another format', 'flotilla-pack/1', 'flotilla-pack/2'],
-    ['a member it does not know', '"name":"labels"', '"name":"labels","run":"me"'],
+    ['a member it does not know', '"name":"labels"', '"name":"labels","nick":"x"'],
     ['a member twice', '"name":"labels"', '"name":"labels","name":"labels"'],
     ['a prototype', '"annotations":{', '"annotations":{"__proto__":{"x":1},'],
     ['a control character in the name', '"name":"labels"', '"name":"la\\u001b[2Jbels"'],
@@ -351,6 +370,16 @@ describe('the config', () => {
     await refused(dir, 'pack/config');
     expect(Object.hasOwn(Object.prototype, 'x')).toBe(false);
   });
+});
+
+test('files that are not sorted by path: one content has one name', async () => {
+  const dir = await signedPack();
+  await editLayer(dir, configType, (config) => {
+    const value = JSON.parse(config);
+    value.files.reverse();
+    return JSON.stringify(value);
+  });
+  await refused(dir, 'pack/config');
 });
 
 describe('#38 a directory holds regular files with one name each', () => {

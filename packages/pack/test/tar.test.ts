@@ -165,6 +165,8 @@ describe('#38 what a tar can hide', () => {
         editHeader(tar, 0, (header) => size.copy(header, 124)),
         code,
       );
+    const path = await written(editHeader(tar, 0, (header) => header.write('\x80', 124, 'latin1')));
+    await expect(openPack(path)).rejects.toThrow('8 GiB');
   });
 
   test('#38 cut at every block, and inside blocks', async () => {

@@ -4,6 +4,7 @@ export { packNibbles, unpackNibbles, unpackSignedNibbles } from './int4/nibbles.
 export { dequantizeInt4, type Int4Blocks, type Int4Options, quantizeInt4 } from './int4/quantize.ts';
 export { biasScale, leastWeightScale, quantizeBias } from './int8/bias.ts';
 export { chooseRange, type Observer, type ObserverOptions } from './int8/observers.ts';
+export { pairSafeScale } from './int8/pair-safe.ts';
 export { hardSwishRange, type Range, type Uint8Range, uint8Range } from './int8/range.ts';
 export { RangeHistogram } from './int8/range-histogram.ts';
 export { roundHalfEven } from './int8/round.ts';

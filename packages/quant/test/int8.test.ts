@@ -70,6 +70,8 @@ describe('bias', () => {
   test('that would overflow raises the weight scale instead', () => {
     const bias = Float32Array.of(100);
     expect(() => quantizeBias(bias, 1e-3, Float32Array.of(1e-9))).toThrow(/bias 0/);
+    const awkward = Float32Array.of(-0.4507720172405243, 1.1, 3.3e-5);
+    expect(() => quantizeBias(awkward, 0.0123, leastWeightScale(awkward, 0.0123))).not.toThrow();
     const scale = leastWeightScale(bias, 1e-3);
     expect(Math.abs(quantizeBias(bias, 1e-3, scale)[0] ?? 0)).toBeGreaterThan(2 ** 29);
   });

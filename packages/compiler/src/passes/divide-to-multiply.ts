@@ -12,7 +12,7 @@ export const divideToMultiply = definePass({
   stage: 'rewrite',
   options: z.strictObject({}),
   run(graph, { note }) {
-    for (const node of [...graph.walk({ opType: 'Div' })]) {
+    for (const node of Array.from(graph.walk({ opType: 'Div' }))) {
       const divisor = node.domain === '' ? floatConstant(node, 1) : undefined;
       if (!divisor) continue;
       const inverse = floats(divisor).map((value) => 1 / value);

@@ -1,5 +1,4 @@
-import { floats, type Node } from '@flotilla/onnx';
-import { inferTypes } from '../onnx-later.ts';
+import { inferTypes, floats, type Node } from '@flotilla/onnx';
 import { z } from 'zod';
 import { definePass } from '../pass.ts';
 import { handOn } from './edit.ts';
@@ -16,7 +15,7 @@ export const eliminateIdentity = definePass({
   run(graph, { note }) {
     const types = inferTypes(graph);
     const rankOf = (value: string) => types.get(value)?.dims?.length;
-    for (const node of [...graph.walk()]) {
+    for (const node of Array.from(graph.walk())) {
       const kept = handsOn(node, rankOf) ?? (isIdleCast(node, (value) => types.get(value)?.dtype) ? 0 : undefined);
       if (kept === undefined) continue;
       const value = node.inputs[kept] ?? '';

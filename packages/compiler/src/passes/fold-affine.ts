@@ -1,5 +1,12 @@
-import { floats, type Graph, type Node, type Tensor, tensorFromFloats, type ValueType } from '@flotilla/onnx';
-import { inferTypes } from '../onnx-later.ts';
+import {
+  inferTypes,
+  floats,
+  type Graph,
+  type Node,
+  type Tensor,
+  tensorFromFloats,
+  type ValueType,
+} from '@flotilla/onnx';
 import { z } from 'zod';
 import { definePass } from '../pass.ts';
 import { handOn, setConstant, soleReader, withConstant } from './edit.ts';
@@ -19,7 +26,7 @@ export const foldAffine = definePass({
     for (let changed = true; changed; ) {
       const types = inferTypes(graph);
       changed = false;
-      for (const node of [...graph.walk()]) {
+      for (const node of Array.from(graph.walk())) {
         if (!['Mul', 'Add', 'Sub'].includes(node.opType) || node.domain !== '') continue;
         if (node.graph.producer(node.outputs[0] ?? '') !== node) continue;
         changed = foldBack(node, types) || foldForward(node, types) || moveDown(node) || changed;

@@ -14,7 +14,7 @@ export const foldBatchNorm = definePass({
   stage: 'rewrite',
   options: z.strictObject({}),
   run(graph, { note }) {
-    for (const node of [...graph.walk({ opType: 'BatchNormalization' })]) {
+    for (const node of Array.from(graph.walk({ opType: 'BatchNormalization' }))) {
       const reason = fold(node);
       if (reason !== undefined) note(node, `kept: ${reason}`);
     }

@@ -1,5 +1,4 @@
-import { type Node, type ValueType } from '@flotilla/onnx';
-import { inferTypes } from '../onnx-later.ts';
+import { inferTypes, type Node, type ValueType } from '@flotilla/onnx';
 import { z } from 'zod';
 import { CompilerError } from '../errors.ts';
 import { definePass } from '../pass.ts';
@@ -31,7 +30,7 @@ export const foldConstants = definePass({
     // Shapes become known as constants appear, so a pass over the graph can open the way for another.
     for (let round = 0; folded && round < 8; round++) {
       folded = false;
-      for (const node of [...graph.walk()]) {
+      for (const node of Array.from(graph.walk())) {
         const spent = fold(node, types, Math.min(budgetBytes, left), (reason) => note(node, `kept: ${reason}`));
         if (spent === undefined) continue;
         left -= spent;

@@ -13,9 +13,9 @@ export const fuseHardSwish = definePass({
   stage: 'rewrite',
   options: z.strictObject({}),
   run(graph, { note }) {
-    for (const node of [...graph.walk({ opType: 'HardSwish' })])
+    for (const node of Array.from(graph.walk({ opType: 'HardSwish' })))
       note(spellOut(node), 'HardSwish spelt out', 'rewritten');
-    for (const clip of [...graph.walk({ opType: 'Clip' })]) {
+    for (const clip of Array.from(graph.walk({ opType: 'Clip' }))) {
       const gate = gateBehind(clip);
       if (gate) note(gate, 'clip(x + 3, 0, 6) / 6 became HardSigmoid', 'rewritten');
     }

@@ -23,7 +23,7 @@ export const quantizeInt8Dynamic = definePass({
   run(graph, { note, board }, options) {
     const bits = options.weightBits === 'auto' ? (board && board.boardClass !== 'x64' ? 8 : 7) : options.weightBits;
     const inputs = new Map<string, DynamicInput>();
-    for (const node of [...graph.nodes]) {
+    for (const node of Array.from(graph.nodes)) {
       const linear = linearNode(node);
       const heavy = linear !== undefined || ['MatMul', 'Gemm', 'Conv', 'LSTM', 'GRU', 'RNN'].includes(node.opType);
       if (!heavy) continue;

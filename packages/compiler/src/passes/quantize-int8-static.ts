@@ -6,13 +6,13 @@ import { definePass } from '../pass.ts';
 import { Forms } from './int8/forms.ts';
 import { intervalOf } from './int8/intervals.ts';
 import { type Plan, planInt8, type Role } from './int8/plan.ts';
-import { quantizeWeights } from './int8/weights.ts';
+import { quantizeWeights, type WeightRange } from './int8/weights.ts';
 
 const options = z.strictObject({
   observer: z.enum(['min-max', 'percentile', 'mse', 'entropy']).default('percentile'),
   percentile: z.number().gt(50).max(100).default(99.99),
-  /** 7: ±64, exact on x86 without VNNI too; 8: ±127; auto: 7 for such a board and for a portable model. */
-  weightBits: z.union([z.literal('auto'), z.literal(7), z.literal(8)]).default('auto'),
+  /** See `WeightRange`; auto: `pairs` for x86 without VNNI and for a portable model, `full` for one known board else. */
+  weightRange: z.enum(['auto', 'full', 'pairs', 'reduced']).default('auto'),
   keepFirst: z.int().nonnegative().default(0),
   exclude: z.array(z.string()).default([]),
 });
@@ -41,9 +41,10 @@ export const quantizeInt8Static = definePass({
       const reason = plan.reasons.get(node);
       if (reason !== undefined && !isBookkeeping(node)) note(node, reason, 'float');
     }
-    const bits = options.weightBits === 'auto' ? (board && board.boardClass !== 'x64' ? 8 : 7) : options.weightBits;
-    const work: Work = { graph, plan, calibration, options, bits, forms: new Forms(graph), entries: new Set() };
-    for (const node of [...graph.nodes]) {
+    const range =
+      options.weightRange === 'auto' ? (board && board.boardClass !== 'x64' ? 'full' : 'pairs') : options.weightRange;
+    const work: Work = { graph, plan, calibration, options, range, forms: new Forms(graph), entries: new Set() };
+    for (const node of Array.from(graph.nodes)) {
       const role = plan.roles.get(node);
       if (!role) continue;
       note(node, describe(role), 'quantized');
@@ -60,7 +61,7 @@ interface Work {
   readonly plan: Plan;
   readonly calibration: Calibration;
   readonly options: Options;
-  readonly bits: 7 | 8;
+  readonly range: WeightRange;
   readonly forms: Forms;
   /** Float values that were quantized for an integer reader; their float readers keep reading the float. */
   readonly entries: Set<string>;
@@ -91,13 +92,13 @@ function describe(role: Role): string {
 }
 
 function convert(work: Work, node: Node, role: Role): void {
-  const { graph, forms, bits } = work;
+  const { graph, forms, range } = work;
   const [output = ''] = node.outputs;
   switch (role.kind) {
     case 'core': {
       const input = inputForm(work, node.inputs[0] ?? '');
       node.setInput(0, forms.read(input));
-      quantizeWeights(role.linear, input, forms, bits);
+      quantizeWeights(role.linear, input, range);
       const wanted = graph.consumers(output).some((reader) => work.plan.roles.has(reader));
       if (node.opType === 'Conv' || wanted) quantizeOutput(work, node);
       return;
@@ -187,9 +188,9 @@ function interval({ graph, plan, calibration, options }: Work, value: string) {
 
 /** Gives every float reader of integers a float reading; `Shape` takes the integers as they are. */
 function connectFloats({ graph, plan, forms, entries }: Work): void {
-  for (const [value, form] of [...forms.entries()]) {
+  for (const [value, form] of Array.from(forms.entries())) {
     if (entries.has(value)) continue;
-    for (const reader of [...graph.consumers(value)]) {
+    for (const reader of Array.from(graph.consumers(value))) {
       if (plan.roles.has(reader) || reader === form.made) continue;
       const shapeOnly = reader.opType === 'Shape' || reader.opType === 'Size';
       const source = shapeOnly ? form.q : forms.read(form);

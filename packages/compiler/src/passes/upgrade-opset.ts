@@ -1,5 +1,4 @@
-import type {} from '@flotilla/onnx';
-import { inferTypes } from '../onnx-later.ts';
+import { inferTypes } from '@flotilla/onnx';
 import { z } from 'zod';
 import { CompilerError } from '../errors.ts';
 import { definePass } from '../pass.ts';
@@ -30,7 +29,7 @@ export const upgradeOpset = definePass({
     // Before IR version 4 every initializer was also listed as an input; as one it could be overridden at run time.
     if (model.irVersion < 4) graph.setInputs(graph.inputs.filter(({ name }) => !graph.initializers.has(name)));
     const types = inferTypes(graph);
-    for (const node of [...graph.walk({ domain: '' })]) {
+    for (const node of Array.from(graph.walk({ domain: '' }))) {
       for (const { since, convert } of conversionOf(node.opType)) {
         // Each rule speaks of one version; a node passes every one between its own and the target.
         if (since > from && since <= to && node.graph.nodes.includes(node)) convert(node, types);

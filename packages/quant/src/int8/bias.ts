@@ -2,6 +2,7 @@ import { QuantError } from '../errors.ts';
 import { roundHalfEven } from './round.ts';
 
 const most = 2 ** 30;
+const leastNormal = 1.2e-38;
 
 /**
  * Bias in int32 at scale `inputScale · weightScale[c]`, as QLinearConv adds it to its sums.
@@ -24,7 +25,8 @@ export function biasScale(inputScale: number, weightScale: number): number {
   return Math.fround(inputScale * weightScale);
 }
 
-/** Per channel, the least weight scale at which the bias still fits: rows of nearly dead weights need it. */
+/** Per channel, the least weight scale at which the bias fits and its own scale is no subnormal: nearly dead rows need it. */
 export function leastWeightScale(bias: Float32Array, inputScale: number): Float32Array {
-  return bias.map((value) => Math.abs(value) / inputScale / (most - 1));
+  // A little above, since scales and their product are rounded to float32.
+  return bias.map((value) => Math.max((Math.abs(value) / inputScale / most) * 1.000001, leastNormal / inputScale));
 }

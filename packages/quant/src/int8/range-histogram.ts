@@ -38,12 +38,8 @@ export class RangeHistogram {
     this.max = max;
     this.sum += sum;
     this.count += values.length;
-    const { bins } = this;
-    if (this.width === 0) bins[half] += values.length;
-    else {
-      const perUnit = 1 / this.width;
-      for (let i = 0; i < values.length; i++) bins[Math.min(2 * half - 1, Math.floor(values[i] * perUnit) + half)]++;
-    }
+    if (this.width === 0) this.bins[half] += values.length;
+    else count(values, 1 / this.width, this.bins);
   }
 
   /** Adds what another histogram saw. */
@@ -79,6 +75,11 @@ export class RangeHistogram {
       this.width *= 2;
     }
   }
+}
+
+/** Apart, so that the loop is compiled on its own. The sum below is never negative: truncation is floor. */
+function count(values: Float32Array, perUnit: number, bins: Float64Array): void {
+  for (let i = 0; i < values.length; i++) bins[Math.min((values[i] * perUnit + half) | 0, 2 * half - 1)]++;
 }
 
 function refuse(values: Float32Array): never {

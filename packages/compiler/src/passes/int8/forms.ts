@@ -78,15 +78,6 @@ export class Forms {
     return this.constant(`zero ${value}`, 'zero', () => ({ dtype: 'uint8', dims: [], bytes: Uint8Array.of(value) }));
   }
 
-  /** Zero points of symmetric weights, int8 `[channels]`. */
-  zeros(channels: number): string {
-    return this.constant(`zeros ${channels}`, 'zeros', () => ({
-      dtype: 'int8',
-      dims: [channels],
-      bytes: new Uint8Array(channels),
-    }));
-  }
-
   after(node: Node | undefined): Node | undefined {
     const { nodes } = this.graph;
     return node === undefined ? nodes[0] : nodes[nodes.indexOf(node) + 1];

@@ -1,27 +1,36 @@
 import { floats, type Graph, tensorFromFloats, tensorFromInts } from '@flotilla/onnx';
-import { biasScale, type Int8Rows, leastWeightScale, quantizeBias, quantizeInt8 } from '@flotilla/quant';
+import { biasScale, type Int8Rows, leastWeightScale, pairSafeScale, quantizeBias, quantizeInt8 } from '@flotilla/quant';
 import type { LinearNode } from '../linear.ts';
-import type { Form, Forms } from './forms.ts';
+import type { Form } from './forms.ts';
 
 /** Puts int8 weights and an int32 bias, behind DequantizeLinear each, in the place of a linear node's float ones. */
-export function quantizeWeights(linear: LinearNode, input: Form, forms: Forms, bits: 7 | 8): void {
+export function quantizeWeights(linear: LinearNode, input: Form, range: WeightRange): void {
   const { node, weight, outputChannels } = linear;
   const { graph } = node;
   const axis = channelAxis(linear);
   const inner = axis === 0 ? sizePerChannel(linear) : 1;
   const w = floats(weight);
   const bias = node.opType === 'MatMul' ? undefined : biasWithRest(linear, w, input.rest);
-  const leastScale = bias && leastWeightScale(bias, input.scale);
-  const rows = quantizeInt8(w, outputChannels, { bits, inner, leastScale });
+  const rows = quantizeInt8(w, outputChannels, {
+    bits: range === 'reduced' ? 7 : 8,
+    inner,
+    leastScale: larger(bias && leastWeightScale(bias, input.scale), leastForRange(linear, w, range)),
+  });
   const prefix = node.inputs[1] ?? 'weight';
 
   const q = constant(graph, `${prefix}_q`, { dtype: 'int8', dims: weight.dims, bytes: bytesOf(rows.q) });
   const scale = constant(graph, `${prefix}_scale`, tensorFromFloats([outputChannels], rows.scale));
+  // One of its own for each: ONNX Runtime's `session.x64quantprecision` rewrites it in place and fails on a shared one.
+  const zero = constant(graph, `${prefix}_zero`, {
+    dtype: 'int8',
+    dims: [outputChannels],
+    bytes: new Uint8Array(outputChannels),
+  });
   const read = graph.uniqueName(`${prefix}_dq`);
   graph.addNode(
     {
       opType: 'DequantizeLinear',
-      inputs: [q, scale, forms.zeros(outputChannels)],
+      inputs: [q, scale, zero],
       outputs: [read],
       attributes: { axis: { int: axis } },
     },
@@ -29,6 +38,25 @@ export function quantizeWeights(linear: LinearNode, input: Form, forms: Forms, b
   );
   node.setInput(1, read);
   if (bias) addBias(linear, bias, rows, input);
+}
+
+/**
+ * `full`: ±127. `pairs`: as full, but no two neighbours overflow 16 bits. `reduced`: ±64, which has the same effect at
+ * the price of a bit.
+ */
+export type WeightRange = 'full' | 'pairs' | 'reduced';
+
+function leastForRange(linear: LinearNode, w: Float32Array, range: WeightRange): Float32Array | undefined {
+  const { node, weight, outputChannels } = linear;
+  // The kernel for depthwise convolution adds in 32 bits everywhere.
+  const depthwise = node.opType === 'Conv' && node.int('group', 1) === outputChannels && weight.dims[1] === 1;
+  if (range !== 'pairs' || depthwise) return undefined;
+  const kernel = node.opType === 'Conv' ? weight.dims.slice(2).reduce((a, b) => a * b, 1) : 1;
+  return pairSafeScale(w, outputChannels, { kernel, channelsLast: channelAxis(linear) === 1 });
+}
+
+function larger(a: Float32Array | undefined, b: Float32Array | undefined): Float32Array | undefined {
+  return a && b ? a.map((value, c) => Math.max(value, b[c] ?? 0)) : (a ?? b);
 }
 
 function addBias({ node }: LinearNode, bias: Float32Array, rows: Int8Rows, input: Form): void {

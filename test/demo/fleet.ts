@@ -1,0 +1,74 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ControllerClient } from '@flotilla/controller';
+import type { Processes } from './processes.ts';
+import type { Screen } from './screen.ts';
+
+export interface Fleet {
+  readonly client: ControllerClient;
+  readonly devices: readonly { readonly device: string; readonly board: string }[];
+}
+
+const DEVICES = [
+  { device: 'dock', board: 'raspberrypi-5' },
+  { device: 'gate', board: 'raspberrypi-4b' },
+  { device: 'shed', board: 'raspberrypi-zero-2w' },
+] as const;
+
+/** A controller and three agents as real processes of the command line, each with its own identity and folder. */
+export async function startFleet(
+  work: string,
+  trustedKey: string,
+  processes: Processes,
+  screen: Screen,
+): Promise<Fleet> {
+  const data = join(work, 'controller');
+  const controller = await processes.start([
+    'controller',
+    'start',
+    '--data',
+    data,
+    '--listen',
+    '127.0.0.1:0',
+    '--http',
+    '127.0.0.1:0',
+    '--trust',
+    trustedKey,
+  ]);
+  const { httpUrl, mqttUrl, adminTokenFile } = controller.ready as {
+    httpUrl: string;
+    mqttUrl: string;
+    adminTokenFile: string;
+  };
+  screen.say(`   controller: HTTP ${httpUrl}, MQTT ${mqttUrl}`);
+  await Promise.all(DEVICES.map((device) => startAgent(work, device, httpUrl, adminTokenFile, processes)));
+  const client = new ControllerClient({ url: httpUrl, token: (await readFile(adminTokenFile, 'utf8')).trim() });
+  for (const { id, board, birth } of await client.devices())
+    screen.say(`   ${id}: ${board} (${birth?.boardClass ?? 'no birth'})`);
+  return { client, devices: DEVICES };
+}
+
+async function startAgent(
+  work: string,
+  { device, board }: { readonly device: string; readonly board: string },
+  controller: string,
+  tokenFile: string,
+  processes: Processes,
+): Promise<void> {
+  const identity = join(work, device, 'identity');
+  await processes.run([
+    'agent',
+    'provision',
+    '--controller',
+    controller,
+    '--token',
+    `@${tokenFile}`,
+    '--identity',
+    identity,
+    '--board',
+    board,
+    '--name',
+    device,
+  ]);
+  await processes.start(['agent', 'start', '--identity', identity, '--data', join(work, device, 'data')]);
+}
