@@ -11,10 +11,12 @@ export const indexName = 'index.json';
 export const maxEntries = 2048;
 export const layoutBytes = canonicalJson({ imageLayoutVersion: '1.0.0' });
 
+const indexType = 'application/vnd.oci.image.index.v1+json';
+
 export function indexBytes(manifest: Blob): Uint8Array {
   return canonicalJson({
     schemaVersion: 2,
-    mediaType: 'application/vnd.oci.image.index.v1+json',
+    mediaType: indexType,
     manifests: [{ mediaType: manifestType, artifactType, digest: manifest.digest, size: manifest.bytes }],
   });
 }
@@ -33,6 +35,8 @@ export function parseIndex(bytes: Uint8Array): Blob {
   const index = parseJson(bytes);
   if (!isRecord(index) || index['schemaVersion'] !== 2 || !Array.isArray(index['manifests']))
     throw bad('it is not an OCI image index');
+  if (index['mediaType'] !== undefined && index['mediaType'] !== indexType)
+    throw bad(`media type ${JSON.stringify(index['mediaType'])}`);
   only(index, ['schemaVersion', 'mediaType', 'manifests']);
   const manifests: readonly unknown[] = index['manifests'];
   if (manifests.length !== 1) throw bad(`${manifests.length} manifests, exactly one expected`);

@@ -231,3 +231,19 @@ test('a tar changed after it was opened is never handed out', async () => {
   await appendFile(path, '');
   expect((await stat(path)).size).toBe(600);
 });
+
+test('#45 one bit turned anywhere in a signed tar: refused, but for the two end marks of a header’s checksum', async () => {
+  const path = join(await scratch(), 'x.pack');
+  await createPack(path, contents, { key });
+  const bytes = await readFile(path);
+  const taken: string[] = [];
+  for (let at = 0; at < bytes.length; at += 67) {
+    bytes[at] = (bytes[at] ?? 0) ^ (1 << (at % 8));
+    await writeFile(path, bytes);
+    const pack = await openPack(path, { trusted: [key.publicKey] }).catch((error: unknown) => error);
+    if (!(pack instanceof Error)) taken.push(`byte ${at} of a block: ${at % 512}`);
+    else expect(pack).toHaveProperty('name', 'PackError');
+    bytes[at] = (bytes[at] ?? 0) ^ (1 << (at % 8));
+  }
+  for (const place of taken) expect(place).toMatch(/: (148|154|155)$/);
+});
