@@ -6,6 +6,8 @@ import { compile } from './commands/compile.ts';
 import { config } from './commands/config.ts';
 import { controller } from './commands/controller.ts';
 import { device } from './commands/device.ts';
+import { evalCommand } from './commands/eval.ts';
+import { inspect } from './commands/inspect.ts';
 import { keys } from './commands/keys.ts';
 import { pack } from './commands/pack.ts';
 import { publish } from './commands/publish.ts';
@@ -26,6 +28,8 @@ const COMMANDS = [
   config,
   controller,
   device,
+  evalCommand,
+  inspect,
   keys,
   pack,
   publish,
