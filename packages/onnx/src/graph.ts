@@ -154,7 +154,7 @@ export class GraphBody implements Graph {
   }
 
   addNode(node: NewNode, { before }: { readonly before?: GraphNode | undefined } = {}): GraphNode {
-    const name = node.name ?? this.uniqueName(node.outputs[0] || node.opType);
+    const name = node.name ?? this.uniqueName(node.opType);
     const bytes = onnx.NodeProto.encode(nodeProperties(node, name)).finish();
     const added = new GraphNode(this, Message.of(bytes, this.message.depth + 1), undefined);
     this.#link(added, before);

@@ -63,7 +63,12 @@ test('a model is written over the file it is read from', async () => {
   await writeModel(opened, path);
   const again = await openModel(path);
   expect(again.graph.nodes.map(({ opType }) => opType)).toEqual(['Relu', 'Neg']);
-  expect(Buffer.from(again.graph.initializers.get('w')?.bytes() ?? [])).toEqual(Buffer.alloc(1_600_000, 7));
+  expect(
+    again.graph.initializers
+      .get('w')
+      ?.bytes()
+      .every((byte) => byte === 7),
+  ).toBe(true);
   // The first one goes on reading the file it opened.
   expect(opened.graph.initializers.get('w')?.bytes()[5]).toBe(7);
   expect(await names()).toEqual(['model.onnx']);
