@@ -1,16 +1,22 @@
 import { createHash } from 'node:crypto';
-import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { cp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createPack, generateKey } from '../src/index.ts';
 import { contents, scratch } from './sample.ts';
 
 export const key = generateKey();
 
-/** A signed pack directory to do harm to. */
+let original: Promise<string> | undefined;
+
+/** A signed pack directory to do harm to: a copy, because writing one syncs each of its files. */
 export async function signedPack(): Promise<string> {
-  const dir = join(await scratch(), 'pack');
-  await createPack(dir, contents, { key });
-  return dir;
+  original ??= scratch().then(async (dir) => {
+    await createPack(join(dir, 'pack'), contents, { key });
+    return join(dir, 'pack');
+  });
+  const copy = join(await scratch(), 'pack');
+  await cp(await original, copy, { recursive: true });
+  return copy;
 }
 
 export function sha256(bytes: Uint8Array | string): string {
