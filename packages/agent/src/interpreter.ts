@@ -98,6 +98,10 @@ export class Interpreter {
       this.inTurn(name, () => this.parts.store.clean(name, keep)).catch((error: unknown) => {
         this.parts.log(`${name}: leftovers of an update could not be removed: ${String(error)}`);
       }),
+    'drop-slot': ({ name, slot }) =>
+      this.inTurn(name, () => this.parts.store.dropSlot(name, slot)).catch((error: unknown) => {
+        this.parts.log(`${name}: slot ${slot} could not be removed: ${String(error)}`);
+      }),
     'mark-committed': ({ name, installed, sequence }) =>
       this.parts.store.markCommitted(name, installed, sequence).catch((error: unknown) => {
         this.parts.log(`${name}: slot ${installed.slot} could not be marked: ${String(error)}`);
@@ -147,7 +151,7 @@ export class Interpreter {
       void this.serve(name, digest, this.parts.store.slot(name, slot));
     },
     unload: ({ name }) => {
-      void this.parts.host.unload(name);
+      void this.parts.host.unload(name).catch(() => undefined); // it is gone either way
     },
     check: ({ name, digest }) => {
       void this.check(name, digest);

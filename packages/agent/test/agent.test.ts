@@ -179,6 +179,11 @@ describe.skipIf(mosquitto === undefined)(`an agent on a real broker${withoutMosq
       await rm(join(dataDir, 'other'));
       await controller.want(releaseOf(packB, 3));
       await controller.reported({ state: 'committed', loadedDigest: packB.digest });
+      // Three packs do not fit: the one before gives way.
+      const third = await makePack(root, { seed: 8 });
+      controller.packs.push(third);
+      await controller.want(releaseOf(third, 4));
+      await controller.reported({ state: 'committed', loadedDigest: third.digest });
     },
   );
 

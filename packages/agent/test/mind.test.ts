@@ -79,6 +79,19 @@ test.each(refused)('%s is refused before the switch', (_title, behaviour, reason
   expect(world.carried.filter((effect) => effect.kind === 'serve')).toHaveLength(1);
 });
 
+test('where three packs do not fit, the one before gives way, and the one that serves does not', () => {
+  const world = committedWorld();
+  world.want(second);
+  world.settle();
+  const third = release('labels', 3);
+  world.behaviours.set(third.digest, { refuse: { at: 'plan', reason: 'storage-full' } });
+  world.want(third);
+  world.settle();
+  expect(labels(world)).toMatchObject({ phase: { at: 'failed', reason: 'storage-full' }, loaded: second.digest });
+  expect(world.carried.filter((effect) => effect.kind === 'plan' && effect.release === third)).toHaveLength(2);
+  expect([...world.slots]).toEqual([['labels/b', second.digest]]);
+});
+
 test('a blob damaged once is fetched again', () => {
   const world = committedWorld();
   world.behaviours.set(second.digest, { damaged: 1 });

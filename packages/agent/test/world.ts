@@ -139,6 +139,9 @@ export class World {
         for (const slot of ['a', 'b'] as const)
           if (!effect.keep.includes(slot)) this.slots.delete(`${effect.name}/${slot}`);
         return true;
+      case 'drop-slot':
+        this.slots.delete(`${effect.name}/${effect.slot}`);
+        return true;
       case 'start-timer': {
         const { timer, name, sequence, step: at, ms } = effect;
         const event: AgentEvent = { kind: 'timer', timer, name, sequence, step: at };

@@ -78,6 +78,7 @@ function verify(model: ModelState): Out {
   return enter(model, 'verifying', release === undefined ? [] : [{ kind: 'verify', release }]);
 }
 
-const plan = ({ release }: ModelState): readonly Effect[] => (release === undefined ? [] : [{ kind: 'plan', release }]);
+export const plan = ({ release }: ModelState): readonly Effect[] =>
+  release === undefined ? [] : [{ kind: 'plan', release }];
 const askFor = ({ name, sequence }: ModelState, piece: Piece): Effect => ({ kind: 'ask', name, sequence, piece });
 const samePiece = (one: Piece, other: Piece): boolean => one.digest === other.digest && one.offset === other.offset;

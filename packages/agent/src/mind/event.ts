@@ -73,7 +73,7 @@ export interface ReportBody {
 }
 
 /**
- * Carried out in order. `save`, `switch` and `clean` are awaited, and where one fails the rest of its list is dropped:
+ * Carried out in order. What writes records and removes slots is awaited, and where a save fails the rest of its list is dropped:
  * nothing happens on the strength of a record that is not on the disk. The others run on, and their results come back
  * as events.
  */
@@ -83,6 +83,8 @@ export type Effect =
   | { readonly kind: 'switch'; readonly record: ModelRecord }
   /** Removes what an update left: the folder it was gathered in, and every slot but `keep`. */
   | { readonly kind: 'clean'; readonly name: string; readonly keep: readonly SlotName[] }
+  /** Makes room: the release before the active one is given up. */
+  | { readonly kind: 'drop-slot'; readonly name: string; readonly slot: SlotName }
   /** Marks a slot as one that was committed, for the day when the record is lost. */
   | ({ readonly kind: 'mark-committed'; readonly installed: Installed } & Job)
   /** → `planned` */

@@ -1,3 +1,4 @@
+import { plan } from './download.ts';
 import type { Effect, EventOf } from './event.ts';
 import {
   commit,
@@ -13,7 +14,7 @@ import {
   startTimer,
   unchanged,
 } from './out.ts';
-import { isBusy, isUpdating, type ModelState, recordOf, STEPS, targetSlot } from './state.ts';
+import { type Installed, isBusy, isUpdating, type ModelState, recordOf, STEPS, targetSlot } from './state.ts';
 
 /** The steps between download and trial: each begins the next one's work. */
 export function onWorkDone(model: ModelState, event: EventOf<'verified' | 'installed' | 'tested' | 'switched'>): Out {
@@ -52,7 +53,16 @@ export function onRefused(model: ModelState, event: EventOf<'refused'>): Out {
   const ofThisStep = event.step === undefined || event.step === model.phase.at;
   if (!ofThisStep || event.sequence !== model.sequence || !isBusy(model.phase) || model.phase.at === 'trial')
     return unchanged(model);
+  const fetches = model.phase.at === 'fetching' || model.phase.at === 'downloading';
+  if (fetches && event.reason === 'storage-full' && model.fallback !== undefined)
+    return makeRoom(model, model.fallback);
   return fail(model, event.reason, event.detail);
+}
+
+/** Three packs do not fit: the slot that the update would overwrite anyway goes now. What has been fetched stays. */
+function makeRoom(model: ModelState, { slot }: Installed): Out {
+  const next: ModelState = { ...model, fallback: undefined, download: undefined };
+  return { model: next, effects: [save(next), { kind: 'drop-slot', name: model.name, slot }, ...plan(next)] };
 }
 
 export function onStorageFailed(model: ModelState, event: EventOf<'storage-failed'>): Out {

@@ -46,6 +46,7 @@ export class Gathering {
     const total = release.totalBytes;
     if (head.length > 0) return { stage: 'manifest', missing: head, done: manifest.bytes - sum(head), total };
     const blobs = await this.blobs(release);
+    await this.removeOthers(blobs);
     const missing: Piece[] = [];
     for (const blob of blobs) missing.push(...(await this.missingOf(blob)));
     await this.requireSpace(sum(missing));
@@ -69,10 +70,7 @@ export class Gathering {
 
   /** Leaves nothing in `pack/` but the blobs of this release: a pack must not hold what it does not name. */
   async tidy(release: DesiredRelease): Promise<void> {
-    const wanted = new Set((await this.blobs(release)).map((blob) => blobPath(this.pack, blob.digest)));
-    const folder = join(this.pack, 'blobs', 'sha256');
-    for (const name of await this.disk.list(folder))
-      if (!wanted.has(join(folder, name))) await this.disk.remove(join(folder, name));
+    await this.removeOthers(await this.blobs(release));
     await this.drop();
   }
 
@@ -80,6 +78,14 @@ export class Gathering {
   async drop(): Promise<void> {
     this.partials.clear();
     await this.disk.remove(join(this.folder, 'partial'));
+  }
+
+  /** What an update before this one left. */
+  private async removeOthers(blobs: readonly Blob[]): Promise<void> {
+    const wanted = new Set(blobs.map(({ digest }) => digest.slice('sha256:'.length)));
+    for (const folder of [join(this.pack, 'blobs', 'sha256'), join(this.folder, 'partial')])
+      for (const name of await this.disk.list(folder))
+        if (!wanted.has(name.replace(/\.map$/, ''))) await this.disk.remove(join(folder, name));
   }
 
   private async blobs(release: DesiredRelease): Promise<readonly Blob[]> {

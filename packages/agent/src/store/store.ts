@@ -75,6 +75,10 @@ export class Store {
     for (const slot of ['a', 'b'] as const) if (!keep.includes(slot)) await this.disk.remove(this.slot(name, slot));
   }
 
+  async dropSlot(name: string, slot: SlotName): Promise<void> {
+    await this.disk.remove(this.slot(name, slot));
+  }
+
   slot(name: string, slot: SlotName): string {
     return join(this.folder(name), slot);
   }
