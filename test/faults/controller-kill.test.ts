@@ -9,7 +9,7 @@ import {
   freePort,
   type ProcessOptions,
 } from '../../packages/controller/test/support/controller-process.ts';
-import { dataDir } from '../../packages/controller/test/support/data-dir.ts';
+import { databaseTemplate, dataDir } from '../../packages/controller/test/support/data-dir.ts';
 import { type Behaviour, FakeDevice } from '../../packages/controller/test/support/fake-device.ts';
 import { makePack } from '../../packages/controller/test/support/packs.ts';
 
@@ -25,7 +25,7 @@ beforeEach(async () => {
   key = generateKey();
   const { publicFile } = await writeKeyPair(join(scratch, 'keys'), key);
   const [mqtt, http] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`];
-  options = { dataDir: await dataDir(), mqtt, http, trustedKey: publicFile };
+  options = { dataDir: await dataDir(), databaseTemplate, mqtt, http, trustedKey: publicFile };
   controller = new ControllerProcess(options);
   const url = await controller.ready;
   const token = (await readFile(join(options.dataDir, 'admin.token'), 'utf8')).trim();

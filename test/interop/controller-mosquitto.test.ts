@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { freePort } from '../../packages/controller/test/support/controller-process.ts';
-import { dataDir } from '../../packages/controller/test/support/data-dir.ts';
+import { databaseTemplate, dataDir } from '../../packages/controller/test/support/data-dir.ts';
 import { FakeDevice } from '../../packages/controller/test/support/fake-device.ts';
 import { makePack } from '../../packages/controller/test/support/packs.ts';
 
@@ -68,6 +68,7 @@ describe.skipIf(!isThere)(
       scratch = await mkdtemp(join(tmpdir(), 'flotilla-mosquitto-packs-'));
       const { publicFile } = await writeKeyPair(join(scratch, 'keys'), key);
       controller = await startController({
+        databaseTemplate,
         dataDir: await dataDir(),
         mqtt: { url: `mqtt://controller:secret@127.0.0.1:${port}` },
         http: '127.0.0.1:0',
@@ -117,7 +118,7 @@ describe.skipIf(!isThere)(
     test('a wrong password is one clear line', async () => {
       const url = `mqtt://controller:wrong@127.0.0.1:${port}`;
       await expect(
-        startController({ dataDir: await dataDir(), mqtt: { url }, http: '127.0.0.1:0' }),
+        startController({ databaseTemplate, dataDir: await dataDir(), mqtt: { url }, http: '127.0.0.1:0' }),
       ).rejects.toMatchObject({
         code: 'controller/broker',
         message: expect.stringMatching(/not authori[sz]ed/i),

@@ -5,7 +5,7 @@ import { generateKey, type PrivateKey, writeKeyPair } from '@flotilla/pack';
 import { FetchRequest, topicFor } from '@flotilla/protocol';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type Controller, ControllerClient, type RolloutView, startController } from '../src/index.ts';
-import { dataDir } from './support/data-dir.ts';
+import { databaseTemplate, dataDir } from './support/data-dir.ts';
 import { type Behaviour, FakeDevice } from './support/fake-device.ts';
 import { makePack } from './support/packs.ts';
 
@@ -23,6 +23,7 @@ beforeAll(async () => {
   const { publicFile } = await writeKeyPair(join(scratch, 'keys'), key);
   dir = await dataDir();
   controller = await startController({
+    databaseTemplate,
     dataDir: dir,
     mqtt: { listen: '127.0.0.1:0' },
     http: '127.0.0.1:0',

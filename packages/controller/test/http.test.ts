@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { generateKey, writeKeyPair } from '@flotilla/pack';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Controller, ControllerClient, startController } from '../src/index.ts';
-import { dataDir } from './support/data-dir.ts';
+import { databaseTemplate, dataDir } from './support/data-dir.ts';
 
 let controller: Controller;
 let admin: ControllerClient;
@@ -15,6 +15,7 @@ const log: string[] = [];
 beforeAll(async () => {
   const keys = await writeKeyPair(await mkdtemp(join(tmpdir(), 'flotilla-http-')), generateKey());
   controller = await startController({
+    databaseTemplate,
     dataDir: await dataDir(),
     mqtt: { listen: '127.0.0.1:0' },
     http: '127.0.0.1:0',

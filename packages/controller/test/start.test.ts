@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { generateKey, writeKeyPair } from '@flotilla/pack';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type Controller, ControllerClient, type ControllerOptions, startController } from '../src/index.ts';
-import { dataDir } from './support/data-dir.ts';
+import { databaseTemplate, dataDir } from './support/data-dir.ts';
 
 const open: (Controller | Server)[] = [];
 
@@ -14,7 +14,12 @@ afterEach(async () => {
 });
 
 async function start(options: ControllerOptions): Promise<Controller> {
-  const controller = await startController({ mqtt: { listen: '127.0.0.1:0' }, http: '127.0.0.1:0', ...options });
+  const controller = await startController({
+    databaseTemplate,
+    mqtt: { listen: '127.0.0.1:0' },
+    http: '127.0.0.1:0',
+    ...options,
+  });
   open.push(controller);
   return controller;
 }

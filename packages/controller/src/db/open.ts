@@ -9,11 +9,12 @@ import type { Database, Tables } from './schema.ts';
 /**
  * Opens the database and brings its tables up to date.
  * @param url PostgreSQL; without it an embedded database in `<dataDir>/db`
+ * @param template see `databaseTemplate` of the controller's options
  * @throws {ControllerError} `controller/database`
  */
-export async function openDatabase(dataDir: string, url?: string): Promise<Database> {
+export async function openDatabase(dataDir: string, url?: string, template?: string): Promise<Database> {
   try {
-    const pool = url === undefined ? await openPglite(join(dataDir, 'db')) : connectPostgres(url);
+    const pool = url === undefined ? await openPglite(join(dataDir, 'db'), template) : connectPostgres(url);
     const db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) });
     const { error } = await new Migrator({ db, provider: migrationProvider }).migrateToLatest();
     if (error === undefined) return db;

@@ -4,16 +4,16 @@ import { createInterface } from 'node:readline';
 
 export interface ProcessOptions {
   readonly dataDir: string;
+  readonly databaseTemplate: string;
   readonly mqtt: string;
   readonly http: string;
   readonly trustedKey: string;
-  readonly database?: string;
 }
 
 const script = `
 const { startController } = await import(process.argv[1]);
-const { dataDir, mqtt, http, trustedKey, database } = JSON.parse(process.argv[2]);
-const { httpUrl } = await startController({ dataDir, mqtt: { listen: mqtt }, http, trustedKeys: [trustedKey], database });
+const { mqtt, http, trustedKey, ...options } = JSON.parse(process.argv[2]);
+const { httpUrl } = await startController({ ...options, mqtt: { listen: mqtt }, http, trustedKeys: [trustedKey] });
 console.log(httpUrl);
 `;
 
