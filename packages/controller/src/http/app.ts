@@ -32,6 +32,8 @@ export function createApp(ports: AppPorts): Hono {
   app.onError((error, context) => {
     const body = errorBody(error);
     if (body.error.code === 'controller/internal') ports.onError(error);
+    // What is left of the body is not read: the connection cannot be used again, and the client must know.
+    if (context.req.method !== 'GET') context.header('connection', 'close');
     return context.json(body, statusOf(body.error.code) as ContentfulStatusCode);
   });
   app.notFound((context) => {
