@@ -10,7 +10,7 @@ import { formatRecipe, type Recipe } from '../recipe.ts';
 import { type Applied, applyRecipe } from '../runner.ts';
 import { takeGolden } from './golden.ts';
 import { compareLatency } from './latency.ts';
-import { loadLowered } from './lower-to.ts';
+import { type LoweredFile, lowerTo } from './lower-to.ts';
 import { countNodes } from './node-counts.ts';
 import type { CompileOptions, CompileReport, Verdict } from './options.ts';
 import { recipeOf } from './recipe-of.ts';
@@ -126,15 +126,15 @@ async function assess(
 ): Promise<Pick<CompileReport, 'verdict' | 'latency'> & { readonly golden: Awaited<ReturnType<typeof takeGolden>> }> {
   const { fp32, source, folder, evaluation, calibration } = job;
   const { signal, onProgress, threads = 1 } = options;
-  const host = await loadBoard('host');
-  const load = (board: Board): Promise<Judged> =>
-    loadLowered(portable, board, { folder, threads, tokenizer: source.tokenizer, signal });
-  const quantized = await load(host);
+  const lower = (board: Board): Promise<LoweredFile> =>
+    lowerTo(portable, board, { folder, threads, tokenizer: source.tokenizer, signal });
+  const host = await lower(await loadBoard('host'));
+  const quantized = await host.load();
   try {
     const data = evaluation ?? calibration;
     const verdict = await judgeBoth(job, quantized, options);
     onProgress?.({ step: 'golden', done: 0, total: undefined });
-    const golden = await takeGolden({ model: quantized, board: host }, job.boards, data, load);
+    const golden = await takeGolden(quantized, host, { boards: job.boards, data, lower });
     onProgress?.({ step: 'latency', done: 0, total: undefined });
     const feeds = await latencyFeeds(fp32.session, data, source.folder.isText);
     return { verdict, golden, latency: await compareLatency(fp32.session, quantized.session, feeds, { signal }) };

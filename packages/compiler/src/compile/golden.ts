@@ -3,6 +3,7 @@ import type { GoldenCase, Tolerance } from '@flotilla/pack';
 import { type Tensors, type TensorValue, textGolden } from '@flotilla/runtime';
 import type { DataSet } from '../data/data-set.ts';
 import type { Judged } from '../evaluate/judge.ts';
+import type { LoweredFile } from './lower-to.ts';
 import { madeUpFeeds } from './samples.ts';
 
 /** Few and small: they travel with every pack. */
@@ -19,27 +20,37 @@ export interface Golden {
 
 /**
  * Golden vectors: what the model answers on this machine, and how far each class of boards may be from it. That is
- * measured, not assumed: the model is lowered for one board of each class, and all of them run here.
- * @param load the portable model as a board would run it
+ * measured, not assumed: the model is lowered for one board of each class, and whatever differs is run here.
  */
 export async function takeGolden(
-  host: { readonly model: Judged; readonly board: Board },
-  boards: readonly Board[],
-  data: DataSet | undefined,
-  load: (board: Board) => Promise<Judged>,
+  model: Judged,
+  host: LoweredFile,
+  {
+    boards,
+    data,
+    lower,
+  }: { boards: readonly Board[]; data: DataSet | undefined; lower: (board: Board) => Promise<LoweredFile> },
 ): Promise<Golden> {
-  const plan = await planGolden(host.model, data);
-  const cases = await answersOf(host.model, plan);
+  const plan = await planGolden(model, data);
+  const cases = await answersOf(model, plan);
+  const byDigest = new Map<string, number>([[host.digest, 0]]);
   const measured = new Map<BoardClass, number>();
   for (const board of onePerClass(host.board, boards)) {
-    const lowered = await load(board);
-    try {
-      measured.set(board.boardClass, worstDifference(await answersOf(lowered, plan), cases));
-    } finally {
-      await lowered.session.close();
-    }
+    const lowered = await lower(board);
+    const difference = byDigest.get(lowered.digest) ?? (await differenceOf(lowered, plan, cases));
+    byDigest.set(lowered.digest, difference);
+    measured.set(board.boardClass, difference);
   }
   return { cases, tolerance: tolerances(measured) };
+}
+
+async function differenceOf(lowered: LoweredFile, plan: GoldenPlan, cases: readonly GoldenCase[]): Promise<number> {
+  const model = await lowered.load();
+  try {
+    return worstDifference(await answersOf(model, plan), cases);
+  } finally {
+    await model.session.close();
+  }
 }
 
 /** One board of each class that is asked for, and of both x86 classes where this is an x86: servers are of either. */

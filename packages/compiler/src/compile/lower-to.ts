@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
 import { join } from 'node:path';
 import type { Board } from '@flotilla/boards';
 import { lowerModel } from '@flotilla/lowering';
@@ -14,11 +16,25 @@ interface LowerOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Loads a portable model as a board would run it: lowered, with the session settings that lowering chose. */
-export async function loadLowered(portable: SavedModel, board: Board, options: LowerOptions): Promise<Judged> {
+/** A portable model as one class of boards runs it. */
+export interface LoweredFile {
+  readonly board: Board;
+  /** Of the lowered files: two classes with one digest run the same kernels here. */
+  readonly digest: string;
+  load(): Promise<Judged>;
+}
+
+/** Lowers a portable model for a board, into the folder; the session settings that lowering chose go with it. */
+export async function lowerTo(portable: SavedModel, board: Board, options: LowerOptions): Promise<LoweredFile> {
   const { folder, threads, tokenizer, signal } = options;
   const lowered = lowerModel(await openModel(portable.files[0], { signal }), board);
   const path = join(folder, `lowered-${board.boardClass}.onnx`);
-  await saveModel(lowered.model, path);
-  return loadOnnx(path, tokenizer, { threads, config: lowered.session, signal });
+  const { files } = await saveModel(lowered.model, path);
+  const hash = createHash('sha256');
+  for (const file of files) for await (const chunk of createReadStream(file)) hash.update(chunk as Uint8Array);
+  return {
+    board,
+    digest: hash.digest('hex'),
+    load: () => loadOnnx(path, tokenizer, { threads, config: lowered.session, signal }),
+  };
 }

@@ -1,13 +1,6 @@
 import { copyFile, rename } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import {
-  createPack,
-  type GoldenCase,
-  type PackContents,
-  type SourceFile,
-  type Tolerance,
-  writeGolden,
-} from '@flotilla/pack';
+import { createPack, type PackContents, type SourceFile, writeGolden } from '@flotilla/pack';
 import type { Golden } from './golden.ts';
 import type { CompileOptions } from './options.ts';
 import type { SavedModel } from './save-model.ts';

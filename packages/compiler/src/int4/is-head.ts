@@ -4,6 +4,7 @@ import type { Graph, Node } from '@flotilla/onnx';
 const PASSING: ReadonlySet<string> = new Set([
   'Add',
   'Cast',
+  'Flatten',
   'Identity',
   'LogSoftmax',
   'Reshape',
@@ -20,7 +21,7 @@ export function isHead(graph: Graph, node: Node): boolean {
   let value = node.outputs[0] ?? '';
   for (let steps = 0; steps < 8; steps++) {
     if (graph.isOutput(value)) return true;
-    const [reader, ...others] = graph.consumers(value);
+    const [reader, ...others] = graph.consumers(value).filter(({ opType }) => opType !== 'Shape');
     if (!reader || others.length > 0 || reader.graph !== graph || !PASSING.has(reader.opType)) return false;
     // A sum with another computed value is a residual, not a bias.
     if (reader.opType === 'Add' && !reader.inputs.some((input) => graph.constant(input))) return false;
