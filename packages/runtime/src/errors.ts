@@ -8,7 +8,7 @@ export type RuntimeErrorCode =
   | 'runtime/run'
   /** doc: the child process that held the model died (a crash in native code, or killed from outside); open it again */
   | 'runtime/crashed'
-  /** doc: loading or one run took longer than the watchdog allows, and the child process was ended; raise `timeoutMs` if the model is that slow */
+  /** doc: loading or one run took longer than the watchdog allows, and the child process was ended; raise `timeoutMs` or `loadTimeoutMs` if the model is that slow */
   | 'runtime/timeout'
   /** doc: the child process grew past its memory cap and was ended; raise `memoryCapBytes` or take a smaller model or input */
   | 'runtime/memory'

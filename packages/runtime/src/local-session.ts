@@ -32,7 +32,7 @@ export async function openSession(modelPath: string, options: SessionOptions = {
   const session = await ort.InferenceSession.create(modelPath, ortOptions(options)).catch((cause: unknown) => {
     throw new RuntimeError('runtime/load', `${modelPath}: ${oneLine(cause)}`, { where: modelPath, cause });
   });
-  return new LocalSession(session, ort.Tensor, modelPath, options.threads ?? 1, performance.now() - start);
+  return new LocalSession(session, ort.Tensor, modelPath, options, performance.now() - start);
 }
 
 export class LocalSession implements LoadedSession {
@@ -45,14 +45,22 @@ export class LocalSession implements LoadedSession {
   readonly bare: InferenceSession;
   private readonly Tensor: OrtTensorClass;
   private readonly kept = new Map<string, OrtTensor>();
+  private weightsBytes: number | undefined;
   private ran = false;
   private closed = false;
 
-  constructor(session: InferenceSession, Tensor: OrtTensorClass, modelPath: string, threads: number, loadMs: number) {
+  constructor(
+    session: InferenceSession,
+    Tensor: OrtTensorClass,
+    modelPath: string,
+    options: SessionOptions,
+    loadMs: number,
+  ) {
     this.bare = session;
     this.Tensor = Tensor;
     this.modelPath = modelPath;
-    this.threads = threads;
+    this.threads = options.threads ?? 1;
+    this.weightsBytes = options.weightsBytes;
     this.coldStart = { processMs: null, loadMs };
     this.inputs = session.inputMetadata.map(inputOf);
     this.outputs = session.outputMetadata.map(inputOf);
@@ -125,7 +133,9 @@ export class LocalSession implements LoadedSession {
   }
 
   async memory(): Promise<Memory> {
-    return { ...(await processMemory()), weightsBytes: await weightsBytes(this.modelPath) };
+    const memory = await processMemory(); // first: reading the graph takes some
+    this.weightsBytes ??= await weightsBytes(this.modelPath);
+    return { ...memory, weightsBytes: this.weightsBytes };
   }
 
   /** Ends profiling (if it was on: see `profilePrefix`) and frees the model. */

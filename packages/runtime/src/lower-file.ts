@@ -3,11 +3,13 @@ import { join } from 'node:path';
 import type { Board } from '@flotilla/boards';
 import type { Choice } from '@flotilla/lowering';
 import { describeFile, type FileDigest } from './file-digest.ts';
+import { constantBytes } from './weights-bytes.ts';
 
 /** What lies beside a lowered model: how to load it, and what its files must be. */
 export interface LoweredFacts {
   readonly session: { readonly [key: string]: string };
   readonly choices: readonly Choice[];
+  readonly weightsBytes: number;
   readonly files: readonly FileDigest[];
 }
 
@@ -32,6 +34,11 @@ export async function lowerFile(modelPath: string, board: Board, folder: string)
     await describeFile(folder, LOWERED_MODEL),
     await describeFile(folder, LOWERED_DATA).catch(() => undefined),
   ];
-  const facts: LoweredFacts = { session, choices, files: files.filter((file) => file !== undefined) };
+  const facts: LoweredFacts = {
+    session,
+    choices,
+    weightsBytes: constantBytes(model.graph),
+    files: files.filter((file) => file !== undefined),
+  };
   await writeFile(join(folder, LOWERED_FACTS), JSON.stringify(facts), { flag: 'wx', flush: true });
 }

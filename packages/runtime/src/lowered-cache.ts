@@ -8,7 +8,7 @@ import { RuntimeError } from './errors.ts';
 import { describeFile } from './file-digest.ts';
 import { LOWERED_FACTS, LOWERED_MODEL, type LoweredFacts } from './lower-file.ts';
 
-export interface LoweredModel extends Pick<LoweredFacts, 'session' | 'choices'> {
+export interface LoweredModel extends Pick<LoweredFacts, 'session' | 'choices' | 'weightsBytes'> {
   readonly path: string;
   /** False where the cache had it. */
   readonly fresh: boolean;

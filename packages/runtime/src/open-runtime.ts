@@ -28,6 +28,8 @@ export interface RuntimeOptions {
   readonly trusted?: readonly PublicKey[] | undefined;
   /** For children: see `spawnSession`. */
   readonly timeoutMs?: number | undefined;
+  /** Also for lowering. */
+  readonly loadTimeoutMs?: number | undefined;
   readonly memoryCapBytes?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -68,8 +70,8 @@ export async function openRuntime(source: string | Pack, options: RuntimeOptions
     const cacheDir = options.cacheDir ?? (await mkdtemp(join(tmpdir(), 'flotilla-lowered-')));
     if (options.cacheDir === undefined) closers.push(() => rm(cacheDir, { recursive: true, force: true }));
     const lower = (modelPath: string, folder: string) => lowerApart(modelPath, board, folder, options);
-    const { path, session: config, choices } = await loweredModel(pack, board, cacheDir, lower);
-    const sessionOptions = { threads: options.threads ?? 1, config };
+    const { path, session: config, choices, weightsBytes } = await loweredModel(pack, board, cacheDir, lower);
+    const sessionOptions = { threads: options.threads ?? 1, config, weightsBytes };
     const session = await load(path, sessionOptions, options);
     closers.push(() => session.close());
     const text = pack.config.task === 'text' ? await openText(pack, session) : undefined;
@@ -95,8 +97,8 @@ export async function openRuntime(source: string | Pack, options: RuntimeOptions
 
 function load(path: string, session: SessionOptions, options: RuntimeOptions): Promise<LoadedSession> {
   if (options.isolate === false) return openSession(path, session);
-  const { timeoutMs, memoryCapBytes, signal } = options;
-  return spawnSession(path, { ...session, timeoutMs, memoryCapBytes, signal });
+  const { timeoutMs, loadTimeoutMs, memoryCapBytes, signal } = options;
+  return spawnSession(path, { ...session, timeoutMs, loadTimeoutMs, memoryCapBytes, signal });
 }
 
 /** A damaged or hostile model is parsed, and its weights rewritten, where neither can hold up this process. */
@@ -105,11 +107,11 @@ async function lowerApart(modelPath: string, board: Board, folder: string, optio
     await lowerFile(modelPath, board, folder);
     return;
   }
-  const { timeoutMs = 60_000, memoryCapBytes, signal } = options;
+  const { loadTimeoutMs = 60_000, memoryCapBytes, signal } = options;
   const child = new Child(memoryCapBytes);
   try {
-    await child.started(timeoutMs, signal);
-    await child.ask({ kind: 'lower', modelPath, board, folder }, timeoutMs, signal);
+    await child.started(loadTimeoutMs, signal);
+    await child.ask({ kind: 'lower', modelPath, board, folder }, loadTimeoutMs, signal);
   } finally {
     child.kill(new RuntimeError('runtime/closed', 'lowering is over'));
     await child.ended();

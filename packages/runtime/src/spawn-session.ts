@@ -15,8 +15,10 @@ import type {
 } from './types.ts';
 
 export interface SpawnOptions extends SessionOptions {
-  /** For starting, loading and each run. Default 60,000. */
+  /** For each run. Default 60,000. */
   readonly timeoutMs?: number | undefined;
+  /** For starting the process, and again for loading the model. Default 60,000. */
+  readonly loadTimeoutMs?: number | undefined;
   /** RSS of the child, checked 50 times a second. Default: none. */
   readonly memoryCapBytes?: number | undefined;
   /** Ends starting and loading. */
@@ -30,14 +32,14 @@ export interface SpawnOptions extends SessionOptions {
  * @throws {RuntimeError} `runtime/load`, `runtime/crashed`, `runtime/timeout`, `runtime/memory`; else the signal's reason
  */
 export async function spawnSession(modelPath: string, options: SpawnOptions = {}): Promise<ChildSession> {
-  const { timeoutMs = 60_000, memoryCapBytes, signal, ...sessionOptions } = options;
+  const { timeoutMs = 60_000, loadTimeoutMs = 60_000, memoryCapBytes, signal, ...sessionOptions } = options;
   signal?.throwIfAborted();
   const start = performance.now();
   const child = new Child(memoryCapBytes);
   try {
-    await child.started(timeoutMs, signal);
+    await child.started(loadTimeoutMs, signal);
     const processMs = performance.now() - start;
-    const loaded = await child.ask({ kind: 'load', modelPath, options: sessionOptions }, timeoutMs, signal);
+    const loaded = await child.ask({ kind: 'load', modelPath, options: sessionOptions }, loadTimeoutMs, signal);
     return new ChildSession(child, modelPath, options.threads ?? 1, timeoutMs, processMs, loaded);
   } catch (error) {
     child.kill(new RuntimeError('runtime/closed', 'loading failed'));

@@ -31,6 +31,8 @@ export interface SessionOptions {
   readonly optimization?: 'disabled' | 'basic' | 'extended' | 'all' | undefined;
   /** Directory-prefixed profile file; see `bench --profile`. */
   readonly profilePrefix?: string | undefined;
+  /** What `memory` is to say of the weights, where it is known; else it reads the model's graph once more. */
+  readonly weightsBytes?: number | undefined;
 }
 
 /** One loaded model. In this process or in a child of its own: the same interface. */

@@ -113,7 +113,7 @@ describe('the language model with 4-bit weights', () => {
   });
 
   test('fails a tolerance that no int8 activation can hold', async () => {
-    const runtime = await openRuntime(pack, { board: 'raspberrypi-5' });
+    const runtime = await openRuntime(pack, { board: 'raspberrypi-5', isolate: false });
     expect((await runtime.golden()).ok).toBe(false);
     await runtime.close();
   });
