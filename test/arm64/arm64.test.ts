@@ -1,30 +1,113 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { fileURLToPath } from 'node:url';
+import { readPrivateKey, writeKeyPair } from '@flotilla/pack';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { builds, commands, compileBuild, writeData } from '../models/builds.ts';
 import { root } from '../tiers/run.ts';
+import { Fleet } from './fleet.ts';
 import { cores, type Machine, openMachine, whyNoMachine } from './machine.ts';
 
-describe.each(cores)('$cpu ($board)', (core) => {
-  let machine: Machine | undefined;
-  let why = whyNoMachine();
+const onDevices = builds.filter(({ model, weights }) => model === 'commands' || weights === 'int8');
+const script = (name: string) => fileURLToPath(new URL(name, import.meta.url));
+
+describe('on emulated boards', () => {
+  let folder = '';
+  let fleet: Fleet | undefined;
+  let missing = whyNoMachine();
+  const machines = new Map<string, Machine>();
+  const packOf = (model: string) => join(folder, `${model}.pack`);
 
   beforeAll(async () => {
-    if (why !== undefined) return;
-    machine = await openMachine(core).catch((error: Error) => {
-      why = error.message;
-      return undefined;
-    });
-  }, 150_000);
+    folder = await mkdtemp(join(tmpdir(), 'arm64-'));
+    try {
+      if (missing === undefined) for (const core of cores) machines.set(core.cpu, await openMachine(core));
+    } catch (error) {
+      missing = (error as Error).message;
+    }
+    if (missing !== undefined) return;
+    const { privateFile, publicFile } = await writeKeyPair(join(folder, 'keys'));
+    const key = await readPrivateKey(privateFile);
+    await writeData(join(folder, 'data'), { calibrate: 32, judge: 1, commands: 1 });
+    for (const build of onDevices)
+      await compileBuild(build, join(folder, 'data'), packOf(build.model), { judged: false, key });
+    fleet = await Fleet.start(folder, [publicFile]);
+    for (const { cpu, board } of cores) await fleet.add(machines.get(cpu) as Machine, cpu, board);
+  }, 300_000);
 
-  test('is what the board’s profile says', async (context) => {
-    if (machine === undefined) return context.skip(why);
-    const { status, output } = await machine.run([
+  beforeEach((context) => {
+    if (missing !== undefined) context.skip(missing);
+  });
+
+  afterAll(async () => {
+    await fleet?.stop();
+    await rm(folder, { recursive: true, force: true });
+  }, 60_000);
+
+  test.each(cores)('$cpu is what the profile of $board says', async ({ cpu, board }) => {
+    const { status, output } = await machine(cpu).run([
       '--input-type=module',
       '-e',
       `import { detectHost, loadBoard } from ${JSON.stringify(join(root, 'packages/boards/dist/index.js'))};
-       const [host, board] = [await detectHost(), await loadBoard('${core.board}')];
-       console.log(JSON.stringify([host, board].map(({ arch, boardClass }) => ({ arch, boardClass }))));`,
+       const both = [await detectHost(), await loadBoard('${board}')];
+       console.log(JSON.stringify(both.map(({ arch, boardClass }) => ({ arch, boardClass }))));`,
     ]);
-    const [host, board] = JSON.parse(output) as [unknown, unknown];
-    expect({ status, host }).toEqual({ status: 0, host: board });
+    const [host, profile] = JSON.parse(output) as [unknown, unknown];
+    expect({ status, host }).toEqual({ status: 0, host: profile });
   });
+
+  // Golden vectors with the board class's tolerances are part of what an agent does before it switches.
+  test.each(onDevices)('both agents install $model $weights', { timeout: 200_000 }, async ({ model }) => {
+    const rollout = await fleet?.rollOut(packOf(model), model, '1.0.0');
+    const devices = rollout?.devices.map(({ device, status, sentence, detail }) => ({
+      device,
+      status,
+      sentence,
+      detail,
+    }));
+    expect(devices, fleet?.log).toEqual(
+      cores.map(({ cpu }) => ({ device: cpu, status: 'done', sentence: null, detail: expect.any(String) as string })),
+    );
+    for (const { cpu } of cores) {
+      const models = (await fleet?.client.device(cpu))?.models;
+      expect(models?.find(({ name }) => name === model)?.loadedDigest).toBe(rollout?.release.digest);
+    }
+  });
+
+  test.each(cores)('$cpu answers a command', { timeout: 120_000 }, async ({ cpu }) => {
+    const [command] = await commands(1);
+    const answer = await fleet?.client.call(cpu, {
+      name: 'commands',
+      prompt: command?.prompt ?? '',
+      timeoutMs: 90_000,
+    });
+    expect(answer?.text.trim()).toBe(command?.completion.trim());
+  });
+
+  const every = cores.flatMap((core) => onDevices.map((build) => ({ ...core, ...build })));
+  test.each(every)('every kernel chosen for $model on $cpu loads and runs', { timeout: 120_000 }, async (which) => {
+    const { status, output } = await machine(which.cpu).run([
+      script('./kernels.mjs'),
+      packOf(which.model),
+      which.board,
+    ]);
+    expect(status, output).toBe(0);
+    const { chosen, ran } = JSON.parse(output.trim().split('\n').at(-1) ?? '') as KernelReport;
+    expect(chosen.length).toBeGreaterThan(0);
+    expect(ran).toEqual(expect.arrayContaining([...new Set(chosen)]));
+  });
+
+  function machine(cpu: string): Machine {
+    const found = machines.get(cpu);
+    if (found === undefined) throw new Error(`${cpu} was not opened`);
+    return found;
+  }
 });
+
+interface KernelReport {
+  /** Kernels in lowering's choices. */
+  readonly chosen: readonly string[];
+  /** Operators that ONNX Runtime's profiler saw. */
+  readonly ran: readonly string[];
+}
