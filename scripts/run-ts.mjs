@@ -1,5 +1,6 @@
 // Runs a TypeScript file of this repository: node scripts/run-ts.mjs test/demo/main.ts [argument …]
 // Node 20 strips no types, so it is bundled (a few ms) and imported; packages stay outside and are run from dist/.
+// With --bundle before the file it only prints the path of the bundle, for another Node to run.
 import { mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -18,7 +19,9 @@ const keepUrls = {
   },
 };
 
-const [entry, ...rest] = process.argv.slice(2);
+const words = process.argv.slice(2);
+const onlyBundle = words[0] === '--bundle';
+const [entry, ...rest] = onlyBundle ? words.slice(1) : words;
 const folder = join(root, '.cache', 'run');
 const name = entry.replaceAll('/', '-').replace(/\.ts$/, '');
 const target = join(folder, `${name}.mjs`);
@@ -42,6 +45,10 @@ try {
 } finally {
   await rm(own, { force: true });
 }
-process.argv.splice(1, process.argv.length - 1, target, ...rest);
-process.setSourceMapsEnabled(true);
-await import(pathToFileURL(target).href);
+if (onlyBundle) {
+  console.log(target);
+} else {
+  process.argv.splice(1, process.argv.length - 1, target, ...rest);
+  process.setSourceMapsEnabled(true);
+  await import(pathToFileURL(target).href);
+}

@@ -1,16 +1,14 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { readPrivateKey, writeKeyPair } from '@flotilla/pack';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { builds, commands, compileBuild, writeData } from '../models/builds.ts';
 import { root } from '../tiers/run.ts';
 import { Fleet } from './fleet.ts';
-import { cores, type Machine, openMachine, whyNoMachine } from './machine.ts';
+import { bundle, cores, type Machine, openMachine, whyNoMachine } from './machine.ts';
 
 const onDevices = builds.filter(({ model, weights }) => model === 'commands' || weights === 'int8');
-const script = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 
 describe('on emulated boards', () => {
   let folder = '';
@@ -29,7 +27,7 @@ describe('on emulated boards', () => {
     if (missing !== undefined) return;
     const { privateFile, publicFile } = await writeKeyPair(join(folder, 'keys'));
     const key = await readPrivateKey(privateFile);
-    await writeData(join(folder, 'data'), { calibrate: 32, judge: 1, commands: 1 });
+    await writeData(join(folder, 'data'), { calibrate: 64, judge: 1, commands: 1 });
     for (const build of onDevices)
       await compileBuild(build, join(folder, 'data'), packOf(build.model), { judged: false, key });
     fleet = await Fleet.start(folder, [publicFile]);
@@ -87,11 +85,8 @@ describe('on emulated boards', () => {
 
   const every = cores.flatMap((core) => onDevices.map((build) => ({ ...core, ...build })));
   test.each(every)('every kernel chosen for $model on $cpu loads and runs', { timeout: 120_000 }, async (which) => {
-    const { status, output } = await machine(which.cpu).run([
-      script('./kernels.mjs'),
-      packOf(which.model),
-      which.board,
-    ]);
+    const kernels = await bundle('test/arm64/kernels.ts');
+    const { status, output } = await machine(which.cpu).run([kernels, packOf(which.model), which.board]);
     expect(status, output).toBe(0);
     const { chosen, ran, golden } = JSON.parse(output.trim().split('\n').at(-1) ?? '') as KernelReport;
     expect(Object.keys(chosen).length).toBeGreaterThan(0);

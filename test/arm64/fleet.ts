@@ -1,10 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { provisionAgent } from '@flotilla/agent';
 import { type Controller, ControllerClient, type RolloutView, startController } from '@flotilla/controller';
-import type { Machine } from './machine.ts';
+import { bundle, type Machine } from './machine.ts';
 
 /** A controller in this process and agents on emulated machines. */
 export class Fleet {
@@ -37,11 +36,14 @@ export class Fleet {
     const identityDir = join(this.folder, device, 'identity');
     const { httpUrl: controllerUrl } = this.controller;
     await provisionAgent({ controllerUrl, token: this.token, board, identityDir, name: device });
-    const script = fileURLToPath(new URL('./agent.mjs', import.meta.url));
-    const child = spawn(machine.node, [script, join(this.folder, device, 'data'), identityDir], {
-      env: machine.env,
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
+    const child = spawn(
+      machine.node,
+      [await bundle('test/arm64/agent.ts'), join(this.folder, device, 'data'), identityDir],
+      {
+        env: machine.env,
+        stdio: ['pipe', 'pipe', 'pipe'],
+      },
+    );
     const agent = { child, log: '' };
     for (const stream of [child.stdout, child.stderr])
       stream.on('data', (chunk: Buffer) => (agent.log += `${device}: ${chunk.toString()}`));
@@ -77,7 +79,7 @@ export class Fleet {
 async function end(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const gone = new Promise((resolve) => child.once('exit', resolve));
-  child.kill('SIGTERM');
+  child.stdin?.end();
   const timer = setTimeout(() => child.kill('SIGKILL'), 15_000);
   await gone;
   clearTimeout(timer);

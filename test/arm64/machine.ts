@@ -44,6 +44,13 @@ export function whyNoMachine(): string | undefined {
   return undefined;
 }
 
+/** A TypeScript file of this repository as one that any Node runs; the packages in it from dist/. */
+export async function bundle(entry: string): Promise<string> {
+  const { status, output } = await run([process.execPath, join(root, 'scripts/run-ts.mjs'), '--bundle', entry]);
+  if (status !== 0) throw new Error(output);
+  return output.trim();
+}
+
 /** @throws where Node for Arm cannot be fetched */
 export async function openMachine(core: Core): Promise<Machine> {
   const arm = await fetchNode();

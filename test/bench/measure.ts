@@ -1,0 +1,107 @@
+import { type CompileReport } from '@flotilla/compiler';
+import { compareWithBare, openRuntime, profileOperators, type Runtime, type Tensors } from '@flotilla/runtime';
+import { labelLines } from '../labels/labels.ts';
+import { lineHeight } from '../labels/render.ts';
+import { type Build, commands, compileBuild } from '../models/builds.ts';
+import { decoderFeeds } from '../models/decoder-feeds.ts';
+
+export interface BuildFigures {
+  readonly model: string;
+  readonly weights: string;
+  readonly fp32Bytes: number;
+  readonly modelBytes: number;
+  readonly ratio: number;
+  readonly metric: string;
+  readonly samples: number;
+  readonly fp32: number;
+  readonly quantized: number;
+  readonly kept: number;
+  readonly fp32P50Us: number;
+  readonly p50Us: number;
+  readonly speedup: number;
+  /** What our runtime adds to ONNX Runtime on the same lowered file: ours / bare − 1, medians, turn about. */
+  readonly overhead: number;
+  /** Of one run, by operator, the greatest first. */
+  readonly operators: readonly { readonly op: string; readonly nodes: number; readonly share: number }[];
+  /** Text only: greedy, one prompt at a time. */
+  readonly tokensPerSecond: number | null;
+  /** In words, what is under its floor. */
+  readonly misses: readonly string[];
+}
+
+/** Compiles one build, judged on evaluation data, and measures what came out. All at one thread. */
+export async function measureBuild(build: Build, dataDir: string, out: string): Promise<BuildFigures> {
+  const report = await compileBuild(build, dataDir, out, { threads: 1 });
+  const { verdict, latency } = report;
+  if (verdict === null || latency === null) throw new Error(`${build.model} was not judged`);
+  const runtime = await openRuntime(out, { threads: 1, isolate: false });
+  try {
+    const feeds = feedsOf(build, runtime);
+    const { modelPath } = runtime.session;
+    const [first = {}] = feeds;
+    const { overhead } = await compareWithBare(modelPath, first, { ...runtime.sessionOptions, runs: 100 });
+    const figures = {
+      model: build.model,
+      weights: build.weights,
+      fp32Bytes: report.model.bytes,
+      modelBytes: report.pack.modelBytes,
+      ratio: report.ratio,
+      metric: verdict.metric,
+      samples: verdict.samples,
+      fp32: verdict.fp32,
+      quantized: verdict.quantized,
+      kept: verdict.kept,
+      fp32P50Us: latency.fp32.p50Us,
+      p50Us: latency.quantized.p50Us,
+      speedup: latency.speedup,
+      overhead,
+      operators: await timeByOperator(runtime, feeds),
+      tokensPerSecond: build.model === 'commands' ? await tokensPerSecond(runtime) : null,
+    };
+    return { ...figures, misses: missesOf(build, report, overhead, runtime.board.boardClass) };
+  } finally {
+    await runtime.close();
+  }
+}
+
+/** Evaluation lines, or one decoding step. */
+function feedsOf({ model }: Build, runtime: Runtime): readonly Tensors[] {
+  if (model === 'commands') return [decoderFeeds(runtime.session.inputs, 1, 64)];
+  return labelLines({ split: 'judge', count: 8 }).map(({ width, data }) => ({
+    x: { dtype: 'float32', dims: [1, 3, lineHeight, width], data },
+  }));
+}
+
+async function timeByOperator(runtime: Runtime, feeds: readonly Tensors[]): Promise<BuildFigures['operators']> {
+  const times = await profileOperators(runtime.session.modelPath, feeds, runtime.sessionOptions);
+  const byOp = new Map<string, { nodes: number; share: number }>();
+  for (const { op, share } of times) {
+    const sum = byOp.get(op) ?? { nodes: 0, share: 0 };
+    byOp.set(op, { nodes: sum.nodes + 1, share: sum.share + share });
+  }
+  return [...byOp].map(([op, sum]) => ({ op, ...sum })).toSorted((a, b) => b.share - a.share);
+}
+
+async function tokensPerSecond(runtime: Runtime): Promise<number> {
+  const rates: number[] = [];
+  for (const { prompt } of await commands(10)) {
+    const { tokensPerSecond: rate } = await runtime.text().generate(prompt);
+    if (rate !== null) rates.push(rate);
+  }
+  return rates.toSorted((a, b) => a - b)[Math.floor(rates.length / 2)] ?? Number.NaN;
+}
+
+/** The floors are for x86 with VNNI where they speak of speed. */
+function missesOf({ floors }: Build, report: CompileReport, overhead: number, boardClass: string): readonly string[] {
+  const percent = (value: number) => `${(100 * value).toFixed(1)} %`;
+  const misses: string[] = [];
+  const kept = report.verdict?.kept ?? 0;
+  if (report.ratio > floors.ratio)
+    misses.push(`${percent(report.ratio)} of the fp32 file, not ${percent(floors.ratio)}`);
+  if (kept < floors.kept) misses.push(`keeps ${percent(kept)} of fp32's answers, not ${percent(floors.kept)}`);
+  const speedup = report.latency?.speedup ?? 0;
+  if (boardClass === 'x64-vnni' && speedup < (floors.speedup ?? 0))
+    misses.push(`${speedup.toFixed(2)} times as fast as fp32, not ${floors.speedup}`);
+  if (overhead > 0.03) misses.push(`our runtime is ${percent(overhead)} slower than bare ONNX Runtime, not 3 %`);
+  return misses;
+}
