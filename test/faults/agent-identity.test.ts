@@ -1,4 +1,4 @@
-import { cp, readFile, writeFile } from 'node:fs/promises';
+import { chmod, cp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { generateKey } from '@flotilla/pack';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -16,11 +16,15 @@ async function started(agent: AgentProcess): Promise<AgentProcess> {
   return agent;
 }
 
-test('#48 a second agent with a copy of the identity: one line, exit 5, and the first serves on', { timeout: 120_000 }, async () => {
+test('#48 a second agent with a copy of the identity: one line, exit 5, and the first serves on', {
+  timeout: 120_000,
+}, async () => {
   const identity = await scene.device('twin');
   const first = await started(spawnAgent(identity, join(scene.root, 'data', 'twin')));
   const digest = await scene.publish('1.0.0');
-  expect(await scene.ended((await scene.rollOut('1.0.0', { to: "device = 'twin'" })).id)).toMatchObject({ phase: 'done' });
+  expect(await scene.ended((await scene.rollOut('1.0.0', { to: "device = 'twin'" })).id)).toMatchObject({
+    phase: 'done',
+  });
   const copy = join(scene.root, 'copy');
   await cp(identity, copy, { recursive: true });
   const second = spawnAgent(copy, join(scene.root, 'data', 'other'));
@@ -73,7 +77,6 @@ test('a pack key that the device does not trust: refused before the switch', asy
 
 test('an identity file that others may read is refused', async () => {
   const identity = await scene.device('open');
-  const { chmod } = await import('node:fs/promises');
   await chmod(join(identity, 'identity.json'), 0o644);
   const agent = spawnAgent(identity, join(scene.root, 'data', 'open'));
   expect(await agent.ended).toBe(5);

@@ -24,7 +24,9 @@ const points: (State | number)[] = [
   'committed',
 ];
 
-test('kill -9 at every state of an update: each time the agent comes up, serves, and goes on', { timeout: 180_000 }, async () => {
+test('kill -9 at every state of an update: each time the agent comes up, serves, and goes on', {
+  timeout: 180_000,
+}, async () => {
   const identity = await scene.device('victim');
   const dataDir = join(scene.root, 'data', 'victim');
   const first = await scene.publish('1.0.0');

@@ -12,9 +12,7 @@ export async function lockFolder(dataDir: string): Promise<() => Promise<void>> 
       if (await create(path, mine)) return () => release(path, mine);
       const theirs = await readFile(path, 'utf8').catch(() => '');
       if (await isAlive(theirs)) throw inUse(dataDir, theirs);
-      // Left by a process that is no more. Renaming gives it to one of several that found it at once.
-      await rename(path, `${path}.stale`).catch(() => undefined);
-      await rm(`${path}.stale`, { force: true });
+      await removeStale(path, theirs);
     }
     throw inUse(dataDir, await readFile(path, 'utf8').catch(() => ''));
   } catch (error) {
@@ -24,6 +22,15 @@ export async function lockFolder(dataDir: string): Promise<() => Promise<void>> 
       cause: error,
     });
   }
+}
+
+/** Left by a process that is no more. Renaming gives it to one of several that found it at once. */
+async function removeStale(path: string, content: string): Promise<void> {
+  const aside = `${path}.${process.pid}.${Math.random().toString(36).slice(2)}`;
+  await rename(path, aside).catch(() => undefined);
+  // Another one was quicker, and this is its lock: back with it.
+  if ((await readFile(aside, 'utf8').catch(() => content)) !== content) await link(aside, path).catch(() => undefined);
+  await rm(aside, { force: true });
 }
 
 /** True while an agent runs on the folder. */
