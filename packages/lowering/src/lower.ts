@@ -64,10 +64,25 @@ function lowerReaders(weight: Weight, choices: Choice[]): void {
   const [output = ''] = node.outputs;
   const readers = [...node.graph.consumers(output)]; // first: each stops being one below
   for (const reader of readers) {
-    if (isQuantizedUnit(reader, node)) continue; // ONNX Runtime's own fusion
+    if (isQuantizedUnit(reader, node)) {
+      if (reader.opType === 'Gemm') stateZeroPoint(weight);
+      continue; // ONNX Runtime's own fusion
+    }
     const lowered = lowerReader(weight, reader, output);
     choices.push({ node: reader.name, op: reader.opType, ...lowered });
   }
+}
+
+/** ONNX Runtime 1.30.0 makes no QGemm of weights whose zero point is left out, though 0 is what that means. */
+function stateZeroPoint({ constant }: Weight): void {
+  const { node, bits } = constant;
+  if (bits !== 8 || node.inputs[2]) return;
+  const [, scaleName = ''] = node.inputs;
+  const dims = node.graph.constant(scaleName)?.dims ?? [];
+  const name = node.graph.uniqueName(`${node.inputs[0]}_zero_point`);
+  const dtype = constant.tensor.dtype;
+  node.graph.addInitializer(name, { dtype, dims, bytes: new Uint8Array(constant.scale.length) });
+  node.setInput(2, name);
 }
 
 type Kernel = Pick<Choice, 'kernel' | 'reason'>;
