@@ -21,6 +21,8 @@ export interface LoweredFile {
   readonly board: Board;
   /** Of the lowered files: two classes with one digest run the same kernels here. */
   readonly digest: string;
+  /** How far the board's own kernels may be from what runs here: see `Lowered.spread`. */
+  readonly spread: number;
   load(): Promise<Judged>;
 }
 
@@ -35,6 +37,7 @@ export async function lowerTo(portable: SavedModel, board: Board, options: Lower
   return {
     board,
     digest: hash.digest('hex'),
+    spread: lowered.spread,
     load: () => loadOnnx(path, tokenizer, { threads, config: lowered.session, signal }),
   };
 }
