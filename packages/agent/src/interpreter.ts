@@ -111,7 +111,7 @@ export class Interpreter {
         const plan = await this.parts.store.plan(release);
         return { kind: 'planned', name: release.name, sequence: release.sequence, ...plan };
       }),
-    ask: (effect) => this.parts.reporter.ask(effect, effect.piece),
+    ask: ({ piece }) => this.parts.reporter.ask(piece),
     store: ({ name, sequence, piece, data }) =>
       this.work({ name, sequence }, undefined, 'storage-fault', async () => {
         const stored = await this.parts.store.store(name, piece, data);

@@ -1,7 +1,7 @@
 import { FetchRequest, Reported, Telemetry } from '@flotilla/protocol';
 import { join } from 'node:path';
 import type { Counters } from './counters.ts';
-import type { Job, ReportBody } from './mind/event.ts';
+import type { ReportBody } from './mind/event.ts';
 import type { Piece } from './mind/state.ts';
 import type { Clock, Disk, Link, Measured } from './ports.ts';
 
@@ -55,7 +55,7 @@ export class Reporter {
     this.link.publish({ kind: 'telemetry', payload });
   }
 
-  ask(_job: Job, { digest, offset, length }: Piece): void {
+  ask({ digest, offset, length }: Piece): void {
     const { session } = this.link;
     this.link.publish({ kind: 'fetch', payload: FetchRequest.encode({ session, digest, offset, length }) });
   }

@@ -33,7 +33,7 @@ export interface AgentOptions {
   readonly threads?: number | undefined;
   /** RSS at which a model's process is ended. Default: nine tenths of the memory of the board or the machine. */
   readonly memoryCapBytes?: number | undefined;
-  /** How long a candidate's latency is measured. Default 2000. */
+  /** How long a candidate's latency is measured. Default 1000. */
   readonly measureMs?: number | undefined;
   /** One line, now and then, for people. Default: nothing. */
   readonly log?: ((line: string) => void) | undefined;
@@ -79,7 +79,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     const who = { device: identity.device, board: engine.board };
     const reporter = new Reporter({ link, clock, disk }, counters, dataDir, who);
     const timers = new Timers(clock);
-    const measureMs = options.measureMs ?? 2000;
+    const measureMs = options.measureMs ?? 1000;
     const { before } = options;
     const trusted = trust.packKeys;
     const { boardClass } = engine;
@@ -203,10 +203,11 @@ function claimOf(payload: Uint8Array): { readonly sequence: number; readonly dig
 
 async function shutDown({ link, interpreter, host, reporter, unlock }: Running, calls: Calls): Promise<void> {
   calls.stop();
+  // First of all: models that end because the agent does must not look like models that failed.
+  const stopped = interpreter.stop();
   await link.close();
+  await stopped;
   await host.close();
-  await interpreter.stop();
-  await host.close(); // what was loading meanwhile
   reporter.note();
   await reporter.settled();
   await unlock();

@@ -109,6 +109,20 @@ describe.skipIf(mosquitto === undefined)(`an agent on a real broker${withoutMosq
     expect(sessions).toEqual(sessions.toSorted((one, other) => one - other));
   });
 
+  test('an agent that is stopped while it tests a release has not refused it', async () => {
+    const { controller, start } = await scene();
+    const agent = await start();
+    const slow = await makePack(root, { seed: 9, annotations: { 'slow-golden': '1000' } });
+    controller.packs.push(slow);
+    await controller.want(releaseOf(slow, 1));
+    await controller.reported({ state: 'testing' });
+    await agent.close();
+    expect(controller.reports.at(-1)).toMatchObject({ state: 'testing' });
+    await start();
+    await controller.reported({ state: 'committed', loadedDigest: slow.digest });
+    expect(controller.reports.filter(({ state }) => state === 'failed')).toEqual([]);
+  });
+
   test('#43 #44 a release of another key or for another device is refused in words', async () => {
     const { controller, start } = await scene();
     await start();

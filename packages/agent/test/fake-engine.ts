@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { type Engine, type LoadedModel, Refusal } from '../src/index.ts';
 
 /**
- * Behaves as the pack's annotations say: `load`, `golden`: a failure reason; `p50Us`; `golden-after-load: N`: golden
+ * Behaves as the pack's annotations say: `load`, `golden`: a failure reason; `p50Us`; `slow-golden`: ms; `golden-after-load: N`: golden
  * vectors hold N times and then fail. What is real elsewhere is made up here, so that tests take no seconds.
  */
 export function fakeEngine(): Engine & { readonly open: () => number } {
@@ -38,6 +38,10 @@ function model(
     task: annotations['task'] === 'text' ? 'text' : 'tensor',
     budgetUs,
     async golden() {
+      for (let ms = Number(annotations['slow-golden'] ?? 0); ms > 0; ms -= 20) {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        if (!isOpen) throw new Refusal('crashed', 'closed');
+      }
       if (annotations['golden'] !== undefined) throw new Refusal(annotations['golden'] as never, 'made up');
       if (checks-- <= 0) throw new Refusal('golden-mismatch', 'made up');
     },

@@ -35,7 +35,7 @@ function refuse(model: ModelState, detail: string): Out {
 function alreadyThere(model: ModelState, before: Out['effects']): Out {
   const { model: committed, effects } = commit(model);
   const again = committed.loaded === committed.active?.digest ? [] : [serve(committed)];
-  return { model: committed, effects: [...before, ...effects, ...again] };
+  return { model: committed, effects: [...before, ...effects, ...again, clean(committed)] };
 }
 
 /** Ends an update without a verdict. One on trial goes back first: its fallback's slot is where the next one goes. */
