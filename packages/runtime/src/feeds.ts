@@ -18,8 +18,10 @@ function syntheticTensor(input: SessionInput, sizes: { readonly [dimension: stri
   if (!isNumericDtype(input.dtype))
     throw new RuntimeError('runtime/input', `input ${JSON.stringify(input.name)} is ${input.dtype}: give real data`);
   const dims = input.dims.map((dim) => (typeof dim === 'number' ? dim : (sizes[dim] ?? 1)));
-  const tensor = makeTensor(input.dtype, dims);
   const length = elements(dims);
+  if (length > 2 ** 28)
+    throw new RuntimeError('runtime/input', `input ${JSON.stringify(input.name)} is [${dims.join(', ')}]`);
+  const tensor = makeTensor(input.dtype, dims);
   let state = 1;
   for (let i = 0; i < length; i++) {
     state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0; // Numerical Recipes' LCG

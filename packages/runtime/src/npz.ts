@@ -33,12 +33,13 @@ export function encodeNpz(tensors: Tensors): Uint8Array {
 
 /** @throws {RuntimeError} `runtime/npz`, naming the file */
 export async function readNpz(path: string): Promise<Tensors> {
-  const file = await readFile(path);
   try {
-    return decodeNpz(file);
+    return decodeNpz(await readFile(path));
   } catch (cause) {
-    if (!(cause instanceof RuntimeError)) throw cause;
-    throw new RuntimeError(cause.code, `${path}: ${cause.message}`, { where: path, cause });
+    const system = cause instanceof Error && 'code' in cause && 'syscall' in cause ? String(cause.code) : undefined;
+    if (!(cause instanceof RuntimeError) && system === undefined) throw cause;
+    const reason = system ?? (cause instanceof Error ? cause.message : String(cause));
+    throw new RuntimeError('runtime/npz', `${path}: ${reason}`, { where: path, cause });
   }
 }
 

@@ -122,6 +122,13 @@ test.each<[string, Uint8Array]>([
   });
 });
 
+test('a file that is not there is named', async () => {
+  await expect(readNpz('/nowhere/x.npz')).rejects.toMatchObject({
+    code: 'runtime/npz',
+    message: '/nowhere/x.npz: ENOENT',
+  });
+});
+
 test('every prefix of an archive is refused', () => {
   const file = encodeNpz(tensors);
   for (let length = 0; length < file.length; length++)

@@ -108,6 +108,16 @@ describe('a child', () => {
     await expect(session.run(turns(1n))).rejects.toMatchObject({ code: 'runtime/timeout' });
   });
 
+  test('that does not start in its time is ended', async () => {
+    const opening = spawnSession(await saved(addOne), { loadTimeoutMs: 1 });
+    await expect(opening).rejects.toMatchObject({ code: 'runtime/timeout', message: expect.stringContaining('start') });
+  });
+
+  test('whose start is aborted is ended', async () => {
+    const opening = spawnSession(await saved(addOne), { signal: AbortSignal.timeout(5) });
+    await expect(opening).rejects.toThrow('timeout');
+  });
+
   test('that is killed in the middle of a run is a typed error', async () => {
     const session = await spawnSession(await saved(loop));
     const running = session.run(turns(FOREVER));
