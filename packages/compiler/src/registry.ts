@@ -9,6 +9,7 @@ import { foldAffine } from './passes/fold-affine.ts';
 import { foldBatchNorm } from './passes/fold-batch-norm.ts';
 import { foldConstants } from './passes/fold-constants.ts';
 import { fuseHardSwish } from './passes/fuse-hard-swish.ts';
+import { fuseMatMulAdd } from './passes/fuse-matmul-add.ts';
 import { quantizeInt8Dynamic } from './passes/quantize-int8-dynamic.ts';
 import { quantizeInt8Static } from './passes/quantize-int8-static.ts';
 import { removeDead } from './passes/remove-dead.ts';
@@ -23,6 +24,7 @@ const passes: readonly Pass[] = [
   divideToMultiply,
   foldBatchNorm,
   foldAffine,
+  fuseMatMulAdd,
   removeDead,
   analyze,
   calibrate,

@@ -1,6 +1,7 @@
 import type { Board } from '@flotilla/boards';
-import { checkModel, cloneModel, type Model } from '@flotilla/onnx';
+import { checkModel, cloneModel, type Model, type ValueInfo } from '@flotilla/onnx';
 import type { Tensors } from '@flotilla/runtime';
+import { checkSample } from './calibrate/check-sample.ts';
 import type { Calibration } from './calibrate/calibration.ts';
 import { openModelSession } from './calibrate/model-session.ts';
 import { CompilerError } from './errors.ts';
@@ -48,7 +49,7 @@ export async function applyRecipe(model: Model, recipe: Recipe, options: ApplyOp
   const work = cloneModel(model);
   const notes: Note[] = [];
   const warnings: string[] = [];
-  const samples = calibrationData && (() => inputsOf(calibrationData, signal));
+  const samples = calibrationData && (() => inputsOf(calibrationData, model.graph.inputs, signal));
   let calibration: Calibration | undefined;
   let cleaned: Model | undefined;
   let rewriteCheck: RewriteCheck | undefined;
@@ -56,7 +57,7 @@ export async function applyRecipe(model: Model, recipe: Recipe, options: ApplyOp
 
   const endRewrites = async (): Promise<Model> => {
     if (rewritten) {
-      checkModel(work);
+      checkModel(work, { allowNan: true });
       rewriteCheck = await verifyRewrite(model, work, samples);
     }
     return cloneModel(work);
@@ -92,7 +93,7 @@ export async function applyRecipe(model: Model, recipe: Recipe, options: ApplyOp
     await pass.run(work.graph, context, step.options);
   }
   cleaned ??= await endRewrites();
-  checkModel(work);
+  checkModel(work, { allowNan: true });
   return { model: work, cleaned, notes, warnings, rewriteCheck };
 }
 
@@ -111,9 +112,15 @@ function checkOrder(recipe: Recipe): void {
   }
 }
 
-async function* inputsOf(data: CalibrationData, signal: AbortSignal | undefined): AsyncIterable<Tensors> {
+async function* inputsOf(
+  data: CalibrationData,
+  expected: readonly ValueInfo[],
+  signal: AbortSignal | undefined,
+): AsyncIterable<Tensors> {
+  let count = 0;
   for await (const { inputs } of data.samples()) {
     signal?.throwIfAborted();
+    checkSample(inputs, expected, count++);
     yield inputs;
   }
 }

@@ -3,6 +3,7 @@ export { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat1
 export { packNibbles, unpackNibbles, unpackSignedNibbles } from './int4/nibbles.ts';
 export { dequantizeInt4, type Int4Blocks, type Int4Options, quantizeInt4 } from './int4/quantize.ts';
 export { biasScale, leastWeightScale, quantizeBias } from './int8/bias.ts';
+export { type FeedbackOptions, roundWithFeedback } from './int8/feedback.ts';
 export { chooseRange, type Observer, type ObserverOptions } from './int8/observers.ts';
 export { pairSafeScale } from './int8/pair-safe.ts';
 export { hardSwishRange, type Range, type Uint8Range, uint8Range } from './int8/range.ts';

@@ -3,6 +3,8 @@ import {
   chooseRange,
   dequantizeInt8,
   hardSwishRange,
+  pairSafeScale,
+  roundWithFeedback,
   leastWeightScale,
   quantizeBias,
   quantizeInt8,
@@ -138,5 +140,79 @@ describe('observers', () => {
     const zeros = new RangeHistogram();
     zeros.observe(new Float32Array(3));
     expect(chooseRange(zeros, 'entropy')).toEqual({ min: 0, max: 0 });
+  });
+});
+
+describe('pairs that cannot overflow 16 bits', () => {
+  const w = Float32Array.from({ length: 4 * 18 }, (_, i) => Math.sin(i * 2.3) * (1 + (i % 5)));
+  test.each([
+    [
+      'images, as they lie and depth innermost',
+      { kernel: 9 },
+      (c: number, i: number) => c * 18 + (i % 2) * 9 + Math.floor(i / 2),
+      1,
+    ],
+    ['images as they lie', { kernel: 9 }, (c: number, i: number) => c * 18 + i, 1],
+    ['matrices with channels last', { channelsLast: true }, (c: number, i: number) => i * 4 + c, 0],
+  ])('%s', (_name, options, at, first) => {
+    const inner = first === 1 ? 18 : 1;
+    const { q, scale } = quantizeInt8(w, 4, { inner, leastScale: pairSafeScale(w, 4, options) });
+    let most = 0;
+    for (let c = 0; c < 4; c++)
+      for (let i = 1; i < 18; i++) most = Math.max(most, Math.abs((q[at(c, i)] ?? 0) + (q[at(c, i - 1)] ?? 0)));
+    expect(most * 255).toBeLessThanOrEqual(32767);
+    // More than 7 bits are left to most channels.
+    const reduced = quantizeInt8(w, 4, { inner, bits: 7 }).scale;
+    expect([...scale].every((value, c) => value <= (reduced[c] ?? 0) * 1.01)).toBe(true);
+  });
+});
+
+describe('roundWithFeedback', () => {
+  const [rows, depth, count] = [6, 24, 200];
+  const wave = (i: number) => Math.sin(i * 12.9898) * 43758.5453 - Math.floor(Math.sin(i * 12.9898) * 43758.5453) - 0.5;
+  // Inputs that go together: a few sources, mixed.
+  const x = Array.from({ length: count }, (_, n) =>
+    Array.from({ length: depth }, (_d, k) => wave(n * 3 + (k % 3)) + 0.2 * wave(7000 + n * depth + k)),
+  );
+  const gram = new Float64Array(depth * depth);
+  for (const input of x)
+    for (let i = 0; i < depth; i++)
+      for (let j = 0; j < depth; j++) gram[i * depth + j]! += (input[i] ?? 0) * (input[j] ?? 0);
+  const w = Float32Array.from({ length: rows * depth }, (_, i) => wave(900 + i));
+  const { q, scale } = quantizeInt8(w, rows, { bits: 7 });
+  const error = (integers: Int8Array) => {
+    let sum = 0;
+    for (const input of x)
+      for (let r = 0; r < rows; r++) {
+        let e = 0;
+        for (let k = 0; k < depth; k++)
+          e += ((integers[r * depth + k] ?? 0) * (scale[r] ?? 1) - (w[r * depth + k] ?? 0)) * (input[k] ?? 0);
+        sum += e * e;
+      }
+    return sum;
+  };
+  test('makes the product better than rounding to nearest does', () => {
+    expect(error(roundWithFeedback(w, scale, gram, { most: 64 }))).toBeLessThan(error(q) * 0.4);
+  });
+  test('inputs that tell nothing leave rounding to nearest', () => {
+    const apart = new Float64Array(depth * depth);
+    for (let i = 0; i < depth; i++) apart[i * depth + i] = 1;
+    expect(roundWithFeedback(w, scale, apart, { most: 64 })).toEqual(q);
+    expect(roundWithFeedback(w, scale, new Float64Array(depth * depth), { most: 64 })).toEqual(q);
+  });
+  test('keeps to the bounds', () => {
+    const tight = roundWithFeedback(
+      w,
+      scale.map((value) => value / 2),
+      gram,
+      { pairMost: 100 },
+    );
+    for (let i = 0; i < tight.length; i++) {
+      expect(Math.abs(tight[i] ?? 0)).toBeLessThanOrEqual(127);
+      if (i % depth > 0) expect(Math.abs((tight[i] ?? 0) + (tight[i - 1] ?? 0))).toBeLessThanOrEqual(100);
+    }
+  });
+  test('refuses a Gram matrix of another size', () => {
+    expect(() => roundWithFeedback(w, scale, new Float64Array(4))).toThrow(/Gram/);
   });
 });

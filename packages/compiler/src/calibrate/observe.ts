@@ -31,7 +31,6 @@ export async function observe(
   try {
     for await (const feeds of context.samples?.() ?? []) {
       context.signal?.throwIfAborted();
-      checkSample(feeds, session, count);
       for (const name of inputs) record(histograms, name, feeds, count);
       let bytes = 0;
       for (const group of groups) {
@@ -82,29 +81,6 @@ async function runSample(
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new CompilerError('compiler/calibration', `sample ${sample} does not run: ${reason}`, { cause });
-  }
-}
-
-function checkSample(feeds: Tensors, session: Session, sample: number): void {
-  const where = `sample ${sample}`;
-  for (const input of session.inputs) {
-    const tensor = feeds[input.name];
-    if (!tensor) throw new CompilerError('compiler/calibration', `${where} has no input "${input.name}"`, { where });
-    if (tensor.dtype !== input.dtype)
-      throw new CompilerError(
-        'compiler/calibration',
-        `${where}: ${input.name} is ${tensor.dtype}, the model takes ${input.dtype}`,
-        { where },
-      );
-    const fits =
-      tensor.dims.length === input.dims.length &&
-      input.dims.every((dim, axis) => typeof dim !== 'number' || dim < 0 || dim === tensor.dims[axis]);
-    if (!fits)
-      throw new CompilerError(
-        'compiler/calibration',
-        `${where}: ${input.name} is [${tensor.dims.join(', ')}], the model takes [${input.dims.join(', ')}]`,
-        { where },
-      );
   }
 }
 

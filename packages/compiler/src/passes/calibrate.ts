@@ -1,9 +1,8 @@
-import type { Graph } from '@flotilla/onnx';
 import { z } from 'zod';
 import { observe } from '../calibrate/observe.ts';
 import { CompilerError } from '../errors.ts';
 import { definePass } from '../pass.ts';
-import { linearNode } from './linear.ts';
+import { observedValues } from './int8/observed.ts';
 
 /**
  * Runs the calibration samples through the float model and keeps a streaming histogram of every activation that a
@@ -13,7 +12,7 @@ import { linearNode } from './linear.ts';
 export const calibrate = definePass({
   name: 'calibrate',
   stage: 'calibrate',
-  options: z.strictObject({ samples: z.int().positive().default(128), fewest: z.int().nonnegative().default(16) }),
+  options: z.strictObject({ samples: z.int().positive().default(64), fewest: z.int().nonnegative().default(16) }),
   async run(graph, context, { samples, fewest }) {
     if (!context.samples)
       throw new CompilerError('compiler/calibration', 'there is no calibration data', { hint: 'give --data' });
@@ -24,27 +23,3 @@ export const calibrate = definePass({
     return graph;
   },
 });
-
-const between = new Set([
-  'Add',
-  'Mul',
-  'Relu',
-  'Clip',
-  'Sigmoid',
-  'LeakyRelu',
-  'HardSigmoid',
-  'GlobalAveragePool',
-  'AveragePool',
-  'Concat',
-]);
-
-/** What linear nodes read and give, and what lies between them. */
-function observedValues(graph: Graph): string[] {
-  const values = new Set<string>();
-  for (const node of graph.nodes) {
-    const linear = linearNode(node) !== undefined;
-    if (linear) values.add(node.inputs[0] ?? '');
-    if (linear || between.has(node.opType)) values.add(node.outputs[0] ?? '');
-  }
-  return [...values].filter((value) => value !== '' && !graph.constant(value));
-}

@@ -16,7 +16,7 @@ import { linearNode } from './linear.ts';
 export const correctBias = definePass({
   name: 'correct-bias',
   stage: 'convert',
-  options: z.strictObject({ samples: z.int().positive().default(48) }),
+  options: z.strictObject({ samples: z.int().positive().default(24) }),
   async run(graph, context, { samples }) {
     if (!context.samples) throw new CompilerError('compiler/calibration', 'bias correction needs calibration data');
     const probe = cloneModel(context.floatModel);
@@ -84,7 +84,8 @@ function sumBehind(graph: Graph, node: Node, channels: number): Layer['sum'] {
   if (reader?.opType !== 'Add') return undefined;
   for (const index of [1, 0] as const) {
     const constant = graph.constant(reader.inputs[index] ?? '');
-    if (constant?.dtype === 'float32' && constant.dims.join() === `${channels}`) return { node: reader, index };
+    if (constant?.dtype === 'float32' && constant.dims.at(-1) === channels && constant.byteLength === 4 * channels)
+      return { node: reader, index };
   }
   return undefined;
 }

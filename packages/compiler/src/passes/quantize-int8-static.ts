@@ -1,10 +1,12 @@
-import type { Graph, Node } from '@flotilla/onnx';
+import { type Graph, inferTypes, type Node, type ValueType } from '@flotilla/onnx';
 import { z } from 'zod';
 import type { Calibration } from '../calibrate/calibration.ts';
 import { CompilerError } from '../errors.ts';
 import { definePass } from '../pass.ts';
+import { setConstant, soleReader, withConstant } from './edit.ts';
 import { Forms } from './int8/forms.ts';
 import { intervalOf } from './int8/intervals.ts';
+import { rangeOf } from './int8/observed.ts';
 import { type Plan, planInt8, type Role } from './int8/plan.ts';
 import { quantizeWeights, type WeightRange } from './int8/weights.ts';
 
@@ -36,14 +38,26 @@ export const quantizeInt8Static = definePass({
       throw new CompilerError('compiler/calibration', 'static int8 needs calibration data', {
         hint: 'give --data, or use --activations dynamic',
       });
-    const plan = planInt8(graph, { ...options, isObserved: (value) => calibration.histogram(value) !== undefined });
+    const plan = planInt8(graph, {
+      ...options,
+      isObserved: (value) => rangeOf(graph, value, calibration, options) !== undefined,
+    });
     for (const node of graph.nodes) {
       const reason = plan.reasons.get(node);
       if (reason !== undefined && !isBookkeeping(node)) note(node, reason, 'float');
     }
     const range =
       options.weightRange === 'auto' ? (board && board.boardClass !== 'x64' ? 'full' : 'pairs') : options.weightRange;
-    const work: Work = { graph, plan, calibration, options, range, forms: new Forms(graph), entries: new Set() };
+    const work: Work = {
+      graph,
+      plan,
+      calibration,
+      options,
+      range,
+      ranks: inferTypes(graph),
+      forms: new Forms(graph),
+      entries: new Set(),
+    };
     for (const node of Array.from(graph.nodes)) {
       const role = plan.roles.get(node);
       if (!role) continue;
@@ -62,6 +76,8 @@ interface Work {
   readonly calibration: Calibration;
   readonly options: Options;
   readonly range: WeightRange;
+  /** Types of the float graph. */
+  readonly ranks: ReadonlyMap<string, ValueType>;
   readonly forms: Forms;
   /** Float values that were quantized for an integer reader; their float readers keep reading the float. */
   readonly entries: Set<string>;
@@ -101,6 +117,7 @@ function convert(work: Work, node: Node, role: Role): void {
       quantizeWeights(role.linear, input, range);
       const wanted = graph.consumers(output).some((reader) => work.plan.roles.has(reader));
       if (node.opType === 'Conv' || wanted) quantizeOutput(work, node);
+      else if (node.opType === 'MatMul') shieldSum(work, node);
       return;
     }
     case 'compute':
@@ -135,6 +152,23 @@ function convert(work: Work, node: Node, role: Role): void {
       return;
     }
   }
+}
+
+/**
+ * ONNX Runtime makes a float Gemm of a MatMul and the vector added to it, where shapes are fixed, before it looks for
+ * integers (MatMulAddFusion). It takes no constant of three dimensions: the sum gets one.
+ */
+function shieldSum({ graph, ranks }: Work, node: Node): void {
+  const add = soleReader(graph, node.outputs[0] ?? '');
+  const sum = add?.opType === 'Add' ? withConstant(add) : undefined;
+  const rank = ranks.get(node.outputs[0] ?? '')?.dims?.length ?? 0;
+  if (!add || !sum || rank < 3 || sum.constant.dims.length > 2) return;
+  const { dims, dtype } = sum.constant;
+  setConstant(add, sum.constantIndex, {
+    dtype,
+    dims: [...Array(3 - dims.length).fill(1), ...dims],
+    bytes: sum.constant.bytes(),
+  });
 }
 
 /** The gate is `slope · (x + closed)`, cut at 1: x's own integers at scale `slope · s`, cut at twice x's zero point. */

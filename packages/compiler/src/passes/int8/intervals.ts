@@ -1,12 +1,10 @@
 import type { Graph, Node } from '@flotilla/onnx';
-import { chooseRange, hardSwishRange, type Observer, type Range, type Uint8Range, uint8Range } from '@flotilla/quant';
+import { hardSwishRange, type Range, type Uint8Range, uint8Range } from '@flotilla/quant';
 import type { Calibration } from '../../calibrate/calibration.ts';
+import { type ObserverChoice, rangeOf } from './observed.ts';
 import type { Role } from './plan.ts';
 
-export interface IntervalOptions {
-  readonly observer: Observer;
-  readonly percentile: number;
-}
+const nothing: Range = { min: 0, max: 0 };
 
 /**
  * The uint8 interval for a value that chooses its own: what was observed of it, cut to what its readers keep of it.
@@ -18,30 +16,25 @@ export function intervalOf(
   value: string,
   roles: ReadonlyMap<Node, Role>,
   calibration: Calibration,
-  options: IntervalOptions,
+  choice: ObserverChoice,
 ): Uint8Range {
   const readers = graph.consumers(value);
   const [first] = readers;
   const saturate = first && roles.get(first);
   if (first && saturate?.kind === 'saturate') {
     const [kept = ''] = first.outputs;
-    const range = observed(kept, calibration, options);
+    const range = rangeOf(graph, kept, calibration, choice) ?? nothing;
     const max = Math.min(range.max, saturate.most ?? Number.POSITIVE_INFINITY);
     return uint8Range(holdingZeros(graph, kept, roles, { min: 0, max: Math.max(max, 0) }));
   }
   const gate = readers.map((reader) => roles.get(reader)).find((role) => role?.kind === 'gate');
-  const range = observed(value, calibration, options);
+  const range = rangeOf(graph, value, calibration, choice) ?? nothing;
   if (gate?.kind === 'gate') {
     const alone = readers.length === 1;
     // Without a product to feed, nothing beyond the open gate is of interest.
     return hardSwishRange(alone ? 0.5 / gate.slope : range.max, gate.slope);
   }
   return uint8Range(holdingZeros(graph, value, roles, range));
-}
-
-function observed(value: string, calibration: Calibration, { observer, percentile }: IntervalOptions): Range {
-  const histogram = calibration.histogram(value);
-  return histogram ? chooseRange(histogram, observer, { percentile }) : { min: 0, max: 0 };
 }
 
 /** Widens an interval so that 0 of every sum read off the same integers lies inside too. */

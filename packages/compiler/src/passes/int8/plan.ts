@@ -28,7 +28,7 @@ export interface PlanOptions {
   readonly keepFirst: number;
   /** Node names and operators that stay float. */
   readonly exclude: readonly string[];
-  /** Whether calibration saw the value. */
+  /** Whether calibration saw the value, or enough to know its range. */
   readonly isObserved: (value: string) => boolean;
 }
 
@@ -44,6 +44,9 @@ const moves = new Set([
   'Tile',
 ]);
 const computes = new Set(['Add', 'Mul', 'Sigmoid', 'LeakyRelu', 'GlobalAveragePool', 'AveragePool', 'Concat']);
+
+/** Moves elements, or picks among them: what held for the input's range holds for the output's. */
+export const isMove = (node: Node) => node.domain === '' && moves.has(node.opType);
 
 /**
  * Picks the nodes that run on integers. Linear nodes do; others only between them, since a lone one would pay for two
@@ -76,9 +79,7 @@ function notCore(node: Node, linear: LinearNode | undefined, options: PlanOption
   }
   if (node.opType === 'ConvTranspose') return 'ConvTranspose has no integer kernel';
   const [x = ''] = node.inputs;
-  return options.isObserved(x) && options.isObserved(node.outputs[0] ?? '')
-    ? undefined
-    : 'calibration never saw its activations';
+  return options.isObserved(x) ? undefined : 'calibration never saw its activations';
 }
 
 const isExcluded = (node: Node, { exclude }: PlanOptions) =>

@@ -1,0 +1,62 @@
+import type { Graph, Node } from '@flotilla/onnx';
+import { chooseRange, type Observer, type Range } from '@flotilla/quant';
+import type { Calibration } from '../../calibrate/calibration.ts';
+import { scalarConstant } from '../edit.ts';
+import { isMove, planInt8 } from './plan.ts';
+
+export interface ObserverChoice {
+  readonly observer: Observer;
+  readonly percentile: number;
+}
+
+/**
+ * The values whose distribution a static int8 conversion asks for: what goes into integers, and what comes out of each
+ * node that chooses an interval of its own. Values that are read off another's integers follow from those.
+ */
+export function observedValues(graph: Graph): string[] {
+  const { roles } = planInt8(graph, { keepFirst: 0, exclude: [], isObserved: () => true });
+  const values = new Set<string>();
+  for (const [node, role] of roles) {
+    const [input = ''] = node.inputs;
+    const [output = ''] = node.outputs;
+    const producer = graph.producer(input);
+    if (role.kind === 'core') {
+      if (!producer || (!roles.has(producer) && !rereading(producer))) values.add(input);
+      const [first] = graph.consumers(output);
+      if (!first || roles.get(first)?.kind !== 'saturate') values.add(output);
+    }
+    if (role.kind === 'compute' || role.kind === 'saturate') values.add(output);
+  }
+  return [...values].filter((value) => value !== '' && !graph.constant(value));
+}
+
+/** What was observed of a value, or follows from what was observed of the one it is read off; undefined for neither. */
+export function rangeOf(
+  graph: Graph,
+  value: string,
+  calibration: Calibration,
+  choice: ObserverChoice,
+): Range | undefined {
+  const histogram = calibration.histogram(value);
+  if (histogram) return chooseRange(histogram, choice.observer, { percentile: choice.percentile });
+  const producer = graph.producer(value);
+  if (producer && isMove(producer)) return rangeOf(graph, producer.inputs[0] ?? '', calibration, choice);
+  if (producer?.opType === 'HardSigmoid' || producer?.opType === 'Sigmoid') return { min: 0, max: 1 };
+  const affine = rereading(producer);
+  const range = affine && rangeOf(graph, affine.of, calibration, choice);
+  if (!range) return undefined;
+  const ends = [range.min, range.max].map((end) => affine.scale * end + affine.shift);
+  return { min: Math.min(...ends), max: Math.max(...ends) };
+}
+
+/** `scale · of + shift` with constants of one element. */
+function rereading(node: Node | undefined): { of: string; scale: number; shift: number } | undefined {
+  if (!node || (node.opType !== 'Mul' && node.opType !== 'Add') || node.domain !== '') return undefined;
+  for (const index of [1, 0]) {
+    const value = scalarConstant(node, index);
+    if (value === undefined) continue;
+    const of = node.inputs[1 - index] ?? '';
+    return node.opType === 'Mul' ? { of, scale: value, shift: 0 } : { of, scale: 1, shift: value };
+  }
+  return undefined;
+}
