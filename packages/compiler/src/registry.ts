@@ -12,6 +12,7 @@ import { fuseHardSwish } from './passes/fuse-hard-swish.ts';
 import { fuseMatMulAdd } from './passes/fuse-matmul-add.ts';
 import { quantizeInt8Dynamic } from './passes/quantize-int8-dynamic.ts';
 import { quantizeInt8Static } from './passes/quantize-int8-static.ts';
+import { refineWeights } from './passes/refine-weights.ts';
 import { removeDead } from './passes/remove-dead.ts';
 import { upgradeOpset } from './passes/upgrade-opset.ts';
 
@@ -29,6 +30,7 @@ const passes: readonly Pass[] = [
   analyze,
   calibrate,
   quantizeInt8Static,
+  refineWeights,
   correctBias,
   quantizeInt8Dynamic,
   convertInt4,
