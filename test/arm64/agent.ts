@@ -3,6 +3,12 @@
 import { startAgent } from '@flotilla/agent';
 
 const [dataDir = '', identity = ''] = process.argv.slice(2);
-const agent = await startAgent({ dataDir, identity, measureMs: 1000, log: (line) => console.log(line) });
+const agent = await startAgent({
+  dataDir,
+  identity,
+  measureMs: 1000,
+  modelTimeoutMs: 200_000, // an emulated core on a shared machine
+  log: (line) => console.log(line),
+});
 process.stdin.on('end', () => void agent.close()).resume();
 await agent.done;

@@ -32,7 +32,7 @@ describe('on emulated boards', () => {
       await compileBuild(build, join(folder, 'data'), packOf(build.model), { judged: false, key });
     fleet = await Fleet.start(folder, [publicFile]);
     for (const { cpu, board } of cores) await fleet.add(machines.get(cpu) as Machine, cpu, board);
-  }, 300_000);
+  }, 600_000);
 
   beforeEach((context) => {
     if (missing !== undefined) context.skip(missing);
@@ -56,7 +56,7 @@ describe('on emulated boards', () => {
   });
 
   // Golden vectors with the board class's tolerances are part of what an agent does before it switches.
-  test.each(onDevices)('both agents install $model $weights', { timeout: 200_000 }, async ({ model }) => {
+  test.each(onDevices)('both agents install $model $weights', { timeout: 400_000 }, async ({ model }) => {
     const rollout = await fleet?.rollOut(packOf(model), model, '1.0.0');
     const devices = rollout?.devices.map(({ device, status, sentence, detail }) => ({
       device,
@@ -73,18 +73,18 @@ describe('on emulated boards', () => {
     }
   });
 
-  test.each(cores)('$cpu answers a command', { timeout: 120_000 }, async ({ cpu }) => {
+  test.each(cores)('$cpu answers a command', { timeout: 240_000 }, async ({ cpu }) => {
     const [command] = await commands(1);
     const answer = await fleet?.client.call(cpu, {
       name: 'commands',
       prompt: command?.prompt ?? '',
-      timeoutMs: 90_000,
+      timeoutMs: 200_000,
     });
     expect(answer?.text.trim()).toBe(command?.completion.trim());
   });
 
   const every = cores.flatMap((core) => onDevices.map((build) => ({ ...core, ...build })));
-  test.each(every)('every kernel chosen for $model on $cpu loads and runs', { timeout: 120_000 }, async (which) => {
+  test.each(every)('every kernel chosen for $model on $cpu loads and runs', { timeout: 240_000 }, async (which) => {
     const kernels = await bundle('test/arm64/kernels.ts');
     const { status, output } = await machine(which.cpu).run([kernels, packOf(which.model), which.board]);
     expect(status, output).toBe(0);

@@ -57,7 +57,7 @@ export class Fleet {
       release: `${name}@${version}`,
       canary: this.agents.length,
       healthWindowMs: 1000,
-      stateDeadlineMs: 150_000,
+      stateDeadlineMs: 240_000,
     });
     let last: RolloutView | undefined;
     for await (const view of this.client.watch(id)) last = view;

@@ -12,6 +12,8 @@ export interface RuntimeEngineOptions {
   readonly board: string;
   readonly threads?: number | undefined;
   readonly memoryCapBytes?: number | undefined;
+  /** For lowering, loading and each run. Default: the runtime's. */
+  readonly modelTimeoutMs?: number | undefined;
   readonly trusted: readonly PublicKey[];
 }
 
@@ -48,7 +50,7 @@ async function open(
   options: RuntimeEngineOptions,
   signal: AbortSignal,
 ): Promise<Runtime> {
-  const { threads, trusted } = options;
+  const { threads, modelTimeoutMs, trusted } = options;
   // A model that leaks must end before it takes the agent, or the device, with it.
   const memoryCapBytes = options.memoryCapBytes ?? Math.floor(Math.min(board.ramBytes, totalmem()) * 0.9);
   try {
@@ -56,6 +58,8 @@ async function open(
       board,
       threads,
       memoryCapBytes,
+      timeoutMs: modelTimeoutMs,
+      loadTimeoutMs: modelTimeoutMs,
       trusted,
       signal,
       isolate: true,

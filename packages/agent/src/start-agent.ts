@@ -33,6 +33,8 @@ export interface AgentOptions {
   readonly threads?: number | undefined;
   /** RSS at which a model's process is ended. Default: nine tenths of the memory of the board or the machine. */
   readonly memoryCapBytes?: number | undefined;
+  /** How long lowering, loading or one run of a model may take before its process is ended. Default 60000. */
+  readonly modelTimeoutMs?: number | undefined;
   /** How long a candidate's latency is measured. Default 1000. */
   readonly measureMs?: number | undefined;
   /** One line, now and then, for people. Default: nothing. */
