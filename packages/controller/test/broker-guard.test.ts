@@ -194,8 +194,12 @@ describe('#46 bytes before CONNECT', () => {
 
   test('268 MB announced and then silence, 100 times: all closed at once, memory stays', async () => {
     const before = process.memoryUsage().rss;
-    const attackers = await Promise.all(Array.from({ length: 100 }, () => raw(huge)));
-    await Promise.all(attackers.map(({ closed: end }) => end));
+    for (let wave = 0; wave < 2; wave++) {
+      const attackers = await Promise.all(Array.from({ length: 50 }, () => raw(huge)));
+      await Promise.all(attackers.map(({ closed: end }) => end));
+    }
+    // Because of what they announced, not because their time was up.
+    expect(offences.filter((what) => what.startsWith('a packet of 268435455 bytes'))).toHaveLength(100);
     await servesOthers();
     expect(process.memoryUsage().rss - before).toBeLessThan(64 * 2 ** 20);
   });
@@ -242,8 +246,7 @@ describe('#46 bytes before CONNECT', () => {
     const crowd = await Promise.all(
       Array.from({ length: defaultBrokerLimits.maxPendingPerAddress + 20 }, () => raw(new Uint8Array())),
     );
-    await sleep(100);
-    expect(offences.filter((what) => what.includes('from one address')).length).toBe(20);
+    await expect.poll(() => offences.filter((what) => what.includes('from one address')).length).toBe(20);
     await Promise.all(crowd.map(({ closed: end }) => end));
     await servesOthers();
   });
