@@ -19,7 +19,8 @@ export {
 export { stepRollout } from './rollout/step.ts';
 export { describeWhy } from './rollout/words.ts';
 export { parseSelection, type Selectable, type Selection } from './selection.ts';
-export { type Controller, type ControllerOptions, startController } from './start.ts';
+export type { Controller, ControllerOptions } from './options.ts';
+export { startController } from './start.ts';
 export type { LatencySummary } from './histogram.ts';
 export type { TelemetryView } from './telemetry.ts';
 export type { TimelineEvent, TimelineKind } from './timeline.ts';

@@ -1,8 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { PrivateKey, PublicKey } from '@flotilla/pack';
 import { isName } from '@flotilla/protocol';
-import type { Link } from './broker/link.ts';
-import { type CallRequest, Calls } from './calls.ts';
+import type { CallRequest, Calls } from './calls.ts';
 import type { Clock } from './clock.ts';
 import { persist } from './db/retry.ts';
 import type { Database, DeviceRow } from './db/schema.ts';
@@ -24,7 +23,7 @@ export interface ServicePorts {
   readonly engine: RolloutEngine;
   readonly packs: PackStore;
   readonly tokens: Tokens;
-  readonly link: Link;
+  readonly calls: Calls;
   readonly key: PrivateKey;
   readonly trustedKeys: readonly PublicKey[];
   /** What devices are told to connect to. */
@@ -55,13 +54,11 @@ export interface CreateRollout {
 /** What the controller does for people and programs; the HTTP API is a thin face of it. */
 export class Service {
   readonly queries: Queries;
-  readonly calls: Calls;
   private readonly ports: ServicePorts;
 
   constructor(ports: ServicePorts) {
     this.ports = ports;
     this.queries = new Queries(ports.db, ports.registry);
-    this.calls = new Calls(ports.registry, ports.link);
   }
 
   /** @throws {ControllerError} `controller/conflict` if the id is taken */
@@ -129,7 +126,7 @@ export class Service {
   }
 
   async call(id: string, request: CallRequest): Promise<AnswerView> {
-    const answer = await this.calls.call(id, request);
+    const answer = await this.ports.calls.call(id, request);
     return {
       digest: answer.digest,
       text: answer.text,

@@ -1,6 +1,13 @@
 import { createServer, type Socket } from 'node:net';
 import { type DeviceAddress, controllerSubscriptions } from '@flotilla/protocol';
-import { Aedes, type AedesPublishPacket, type AuthenticateError, type Client, type ConnectPacket } from 'aedes';
+import {
+  Aedes,
+  type AedesOptions,
+  type AedesPublishPacket,
+  type AuthenticateError,
+  type Client,
+  type ConnectPacket,
+} from 'aedes';
 import { type Endpoint, listen, urlOf } from '../listen.ts';
 import { mayLeaveWill, mayPublish, mayRetain, maySubscribe } from './access.ts';
 import { ConnectionBook, type ConnectionCaps } from './connection-book.ts';
@@ -36,65 +43,18 @@ const MAX_RETAINED_NAMES = 32;
 
 /** Aedes behind the guard. Sessions are never kept: what must survive is retained, so nothing piles up for the absent. */
 export async function startEmbeddedBroker(options: EmbeddedBrokerOptions): Promise<Link> {
-  const { limits } = options;
+  const { limits, endpoint } = options;
   const book = new ConnectionBook(limits);
-  const peers = new WeakMap<Client, Peer>();
-  const offence = (what: string, client: Client | null): void => {
-    const address = client === null ? '' : client.conn instanceof GuardedConnection ? client.conn.address : '';
-    options.onOffence?.(what, address);
-  };
   const aedes = await Aedes.createBroker({
     concurrency: 256,
     connectTimeout: limits.connectTimeoutMs,
     drainTimeout: 20_000,
     maxInflightInbound: 16,
     maxTopicLevels: 8,
-    preConnect(client, packet, done) {
-      packet.clean = true;
-      peers.set(client, { packet, address: undefined, retained: new Set() });
-      done(null, true);
-    },
-    authenticate(client, username, password, done) {
-      const peer = peers.get(client);
-      const refuse = (code: number, what: string): void => {
-        offence(what, client);
-        done(Object.assign(new Error(what), { returnCode: code }) as unknown as AuthenticateError, false);
-      };
-      const address = username === undefined ? undefined : options.authenticate(username, password ?? new Uint8Array());
-      if (peer === undefined || address === undefined) return refuse(BAD_CREDENTIALS, 'unknown device or wrong secret');
-      if (client.id !== username) return refuse(NOT_AUTHORIZED, 'a client id that is not the identity');
-      const { will } = peer.packet;
-      if (will !== undefined && !mayLeaveWill(address, will.topic)) return refuse(NOT_AUTHORIZED, 'a foreign will');
-      const connection = client.conn as unknown as GuardedConnection;
-      book.settle(connection);
-      peer.address = address;
-      connection.accept();
-      done(null, true);
-    },
-    authorizePublish(client, packet, done) {
-      const peer = client === null ? undefined : peers.get(client);
-      const topic = peer?.address === undefined ? undefined : mayPublish(peer.address, packet.topic);
-      if (peer === undefined || topic === undefined) {
-        offence('publish to a foreign topic', client);
-        return done(new Error('not a topic of this device'));
-      }
-      packet.retain = packet.retain && mayRetain(topic);
-      if (packet.retain && peer.retained.add(packet.topic).size > MAX_RETAINED_NAMES) {
-        offence('too many retained topics', client);
-        return done(new Error('too many retained topics'));
-      }
-      done(null);
-    },
-    authorizeSubscribe(client, subscription, done) {
-      const address = peers.get(client)?.address;
-      if (address !== undefined && maySubscribe(address, subscription.topic)) return done(null, subscription);
-      offence('subscribe to a foreign topic', client);
-      done(new Error('not a topic of this device'), null);
-    },
+    ...rules(options, book),
   });
-  aedes.on('clientError', (client, error) => offence(error.message, client));
-  aedes.on('connectionError', (client, error) => offence(error.message, client));
-
+  aedes.on('clientError', (client, error) => options.onOffence?.(error.message, addressOf(client)));
+  aedes.on('connectionError', (client, error) => options.onOffence?.(error.message, addressOf(client)));
   const server = createServer((socket: Socket) => {
     const connection = new GuardedConnection(socket, limits);
     connection.on('error', () => undefined); // Aedes listens too, but not from the first moment
@@ -103,12 +63,12 @@ export async function startEmbeddedBroker(options: EmbeddedBrokerOptions): Promi
     options.onOffence?.(refused, connection.address);
     connection.destroy(new Error(refused));
   });
-  const port = await listen(server, options.endpoint, 'mqtt').catch(async (error: unknown) => {
+  const port = await listen(server, endpoint, 'mqtt').catch(async (error: unknown) => {
     await closeAedes(aedes);
     throw error;
   });
   return {
-    url: urlOf('mqtt', options.endpoint, port),
+    url: urlOf('mqtt', endpoint, port),
     async attach(receive) {
       await Promise.all(controllerSubscriptions.map((topic) => subscribe(aedes, topic, receive)));
     },
@@ -121,6 +81,56 @@ export async function startEmbeddedBroker(options: EmbeddedBrokerOptions): Promi
     },
   };
 }
+
+type Rules = Required<Pick<AedesOptions, 'preConnect' | 'authenticate' | 'authorizePublish' | 'authorizeSubscribe'>>;
+
+/** Who may connect, and what each may do then. Whoever tries anything else is told of, and Aedes hangs up. */
+function rules({ authenticate, onOffence }: EmbeddedBrokerOptions, book: ConnectionBook): Rules {
+  const peers = new WeakMap<Client, Peer>();
+  const offence = (what: string, client: Client | null): Error => {
+    onOffence?.(what, addressOf(client));
+    return new Error(what);
+  };
+  return {
+    preConnect(client, packet, done) {
+      packet.clean = true;
+      peers.set(client, { packet, address: undefined, retained: new Set() });
+      done(null, true);
+    },
+    authenticate(client, username, password, done) {
+      const peer = peers.get(client);
+      const refuse = (returnCode: number, what: string): void =>
+        done(Object.assign(offence(what, client), { returnCode }) as unknown as AuthenticateError, false);
+      const address = username === undefined ? undefined : authenticate(username, password ?? new Uint8Array());
+      if (peer === undefined || address === undefined) return refuse(BAD_CREDENTIALS, 'unknown device or wrong secret');
+      if (client.id !== username) return refuse(NOT_AUTHORIZED, 'a client id that is not the identity');
+      const { will } = peer.packet;
+      if (will !== undefined && !mayLeaveWill(address, will.topic)) return refuse(NOT_AUTHORIZED, 'a foreign will');
+      peer.address = address;
+      const connection = client.conn as unknown as GuardedConnection;
+      book.settle(connection);
+      connection.accept();
+      done(null, true);
+    },
+    authorizePublish(client, packet, done) {
+      const peer = client === null ? undefined : peers.get(client);
+      const topic = peer?.address === undefined ? undefined : mayPublish(peer.address, packet.topic);
+      if (peer === undefined || topic === undefined) return done(offence('publish to a foreign topic', client));
+      packet.retain = packet.retain && mayRetain(topic);
+      if (packet.retain && peer.retained.add(packet.topic).size > MAX_RETAINED_NAMES)
+        return done(offence('too many retained topics', client));
+      done(null);
+    },
+    authorizeSubscribe(client, subscription, done) {
+      const address = peers.get(client)?.address;
+      if (address !== undefined && maySubscribe(address, subscription.topic)) return done(null, subscription);
+      done(offence('subscribe to a foreign topic', client), null);
+    },
+  };
+}
+
+const addressOf = (client: Client | null): string =>
+  client?.conn instanceof GuardedConnection ? client.conn.address : '';
 
 interface Peer {
   readonly packet: ConnectPacket;
