@@ -10,7 +10,8 @@ export { readNpy, writeNpy } from './npy.ts';
 export { decodeNpz, encodeNpz, readNpz, writeNpz } from './npz.ts';
 export { openRuntime, type Runtime, type RuntimeOptions } from './open-runtime.ts';
 export { type OperatorTime, profileOperators } from './profile.ts';
-export { TextModel, type GenerateOptions, type Generation } from './text-model.ts';
+export { TextModel } from './text-model.ts';
+export type { GenerateOptions, Generation } from './text-under-way.ts';
 export { loadTokenizer, type TextTokenizer, type TokenizerFiles } from './tokenizer.ts';
 export { type ChildSession, type SpawnOptions, spawnSession } from './spawn-session.ts';
 export type {
