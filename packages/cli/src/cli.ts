@@ -1,48 +1,38 @@
 import yargs, { type CommandModule } from 'yargs';
-import { agent } from './commands/agent.ts';
-import { bench } from './commands/bench.ts';
-import { boards } from './commands/boards.ts';
-import { compile } from './commands/compile.ts';
-import { config } from './commands/config.ts';
-import { controller } from './commands/controller.ts';
-import { device } from './commands/device.ts';
-import { evalCommand } from './commands/eval.ts';
-import { inspect } from './commands/inspect.ts';
-import { keys } from './commands/keys.ts';
-import { pack } from './commands/pack.ts';
-import { publish } from './commands/publish.ts';
-import { release } from './commands/release.ts';
-import { rollout } from './commands/rollout.ts';
-import { run } from './commands/run.ts';
 import { CliError } from './errors.ts';
 import { describeError, EXIT, exitCodeOf, failureLine } from './failure.ts';
 import { isInterruption } from './interrupt.ts';
 import type { Globals } from './output.ts';
 
-/** Local verbs are one word; things with a life of their own are noun + verb. */
-const COMMANDS = [
-  agent,
-  bench,
-  boards,
-  compile,
-  config,
-  controller,
-  device,
-  evalCommand,
-  inspect,
-  keys,
-  pack,
-  publish,
-  release,
-  rollout,
-  run,
-] as readonly CommandModule<Globals, never>[];
+type Command = CommandModule<Globals, never>;
+
+/**
+ * Local verbs are one word; things with a life of their own are noun + verb. Each is loaded when it is called: an agent
+ * has no use for the controller's database, and a person waits for neither.
+ */
+const COMMANDS: { readonly [name: string]: () => Promise<unknown> } = {
+  agent: async () => (await import('./commands/agent.ts')).agent,
+  bench: async () => (await import('./commands/bench.ts')).bench,
+  boards: async () => (await import('./commands/boards.ts')).boards,
+  compile: async () => (await import('./commands/compile.ts')).compile,
+  config: async () => (await import('./commands/config.ts')).config,
+  controller: async () => (await import('./commands/controller.ts')).controller,
+  device: async () => (await import('./commands/device.ts')).device,
+  eval: async () => (await import('./commands/eval.ts')).evalCommand,
+  inspect: async () => (await import('./commands/inspect.ts')).inspect,
+  keys: async () => (await import('./commands/keys.ts')).keys,
+  pack: async () => (await import('./commands/pack.ts')).pack,
+  publish: async () => (await import('./commands/publish.ts')).publish,
+  release: async () => (await import('./commands/release.ts')).release,
+  rollout: async () => (await import('./commands/rollout.ts')).rollout,
+  run: async () => (await import('./commands/run.ts')).run,
+};
 
 /** Runs one command line and returns the exit code. Failures are printed, never thrown. */
 export async function runCli(args: readonly string[]): Promise<number> {
   const json = args.includes('--json');
   try {
-    await parser(args).parseAsync();
+    await parser(args, await commandsOf(args)).parseAsync();
     return Number(process.exitCode ?? EXIT.done);
   } catch (error) {
     if (isInterruption(error)) {
@@ -57,7 +47,14 @@ export async function runCli(args: readonly string[]): Promise<number> {
   }
 }
 
-function parser(args: readonly string[]) {
+/** The one command that is called; all of them for `--help`, and to find what a mistyped one was meant to be. */
+async function commandsOf(args: readonly string[]): Promise<readonly Command[]> {
+  const name = args.find((arg) => !arg.startsWith('-')) ?? '';
+  const loaders = Object.hasOwn(COMMANDS, name) ? [COMMANDS[name]] : Object.values(COMMANDS);
+  return Promise.all(loaders.map(async (load) => (await load?.()) as Command));
+}
+
+function parser(args: readonly string[], commands: readonly Command[]) {
   const cli = yargs([...args])
     .scriptName('flotilla')
     .usage('$0 COMMAND\n\nPuts quantized models on edge devices: compile, roll out over MQTT, measure on the device.')
@@ -79,7 +76,7 @@ function parser(args: readonly string[]) {
     .fail((message, error) => {
       throw error ?? usageError(message);
     });
-  for (const command of COMMANDS) cli.command(command);
+  for (const command of commands) cli.command(command);
   return cli;
 }
 
