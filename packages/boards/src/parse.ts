@@ -3,7 +3,7 @@ import { type Arch, type Board, boardClassOf, type IsaFeature } from './board.ts
 import { BoardError } from './errors.ts';
 
 /** A board file is a page of facts; what is longer was not written by a person. */
-const MAX_BYTES = 64 * 1024;
+const MAX_BYTES = 16 * 1024;
 /** Room for a shared list or two, none for an alias bomb (10 levels of 10 aliases need 10^10). */
 const MAX_ALIASES = 16;
 

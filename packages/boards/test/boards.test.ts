@@ -71,7 +71,8 @@ test.each([
   ['not a mapping', '- 1'],
   ['empty', ''],
   ['text', 'not: [yaml'],
-  ['deep nesting', '['.repeat(60_000)],
+  ['a long file', GOOD + '#'.repeat(17_000)],
+  ['deep nesting', '['.repeat(16_000)],
   ['escape sequence', GOOD.replace('My board', '"\\e[2J"')],
   ['negative cores', GOOD.replace('cores: 4', 'cores: -4')],
 ])('#55 %s is refused', (_, text) => {
