@@ -72,7 +72,11 @@ test.each([
   ['empty', ''],
   ['text', 'not: [yaml'],
   ['a long file', GOOD + '#'.repeat(17_000)],
-  ['deep nesting', '['.repeat(16_000)],
+  ...[1_000, 4_000, 16_000].map((depth): [string, string] => [`nesting ${depth} deep`, '['.repeat(depth)]),
+  ['nested lists on one line', '- '.repeat(4_000)],
+  ['nested keys on one line', '? '.repeat(4_000)],
+  ['nested mappings', '{a: '.repeat(4_000)],
+  ['nesting by indentation', Array.from({ length: 170 }, (_, depth) => `${' '.repeat(depth)}a:`).join('\n')],
   ['escape sequence', GOOD.replace('My board', '"\\e[2J"')],
   ['negative cores', GOOD.replace('cores: 4', 'cores: -4')],
 ])('#55 %s is refused', (_, text) => {
