@@ -23,9 +23,6 @@ const fixtures = join(root, 'test', 'fixtures', 'models');
 const commandsFolder = join(fixtures, 'wordnet-llama-4m');
 const adapterFolder = join(fixtures, 'adapters', 'intents-lora');
 
-/** The fp32 file that `ratio` is against. */
-export const sourceOf = { labels: labelsModelPath, commands: join(commandsFolder, 'model.onnx') } as const;
-
 export interface DataSizes {
   readonly calibrate: number;
   readonly judge: number;

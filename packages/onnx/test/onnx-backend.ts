@@ -40,7 +40,7 @@ function text(bytes: Buffer, start: number, length: number): string {
 /** A stream, read by lengths. */
 class Blocks {
   readonly #chunks: AsyncIterator<Buffer>;
-  #rest = Buffer.alloc(0);
+  #rest: Buffer = Buffer.alloc(0);
 
   constructor(stream: AsyncIterable<Buffer>) {
     this.#chunks = stream[Symbol.asyncIterator]();
