@@ -34,7 +34,7 @@ test('a model becomes a pack that runs, with a verdict, and golden vectors that 
   const out = join(dir, 'net.pack');
   const steps = new Set<string>();
   const onProgress = ({ step }: { step: string }): unknown => steps.add(step);
-  const report = await compile(model, out, { weights: 'int4', data, eval: data, onProgress });
+  const report = await compile(model, out, { weights: 'int4', data, eval: data, latencySeconds: 0.02, onProgress });
   expect(report.model).toEqual({ path: model, bytes: (await stat(model)).size, parameters: 64 * 96 + 96 + 96 * 10 });
   expect(report.verdict).toMatchObject({ metric: 'top1', samples: 24, fp32: 1, floor: 0.98 });
   expect(report.ratio).toBeLessThan(0.4);
@@ -59,7 +59,7 @@ test('a model becomes a pack that runs, with a verdict, and golden vectors that 
 });
 
 test('the same inputs give the same pack', async () => {
-  const options = { weights: 'int4', data: `${data}:4`, name: 'twice' };
+  const options = { weights: 'int4', data: `${data}:4`, name: 'twice', latencySeconds: 0 };
   const one = await compile(model, join(dir, 'one.pack'), options);
   const two = await compile(model, join(dir, 'two.pack'), options);
   expect(two.pack.digest).toBe(one.pack.digest);
@@ -69,7 +69,7 @@ test('the same inputs give the same pack', async () => {
 test('static int8 from the same data; the budget and keys travel in the pack', async () => {
   const keys = join(dir, 'keys.txt');
   await writeFile(keys, 'a\nb\n');
-  const options = { data, eval: `${data}:8`, metric: 'top1', latencyBudgetUs: { '*': 5000 }, keys };
+  const options = { data, eval: `${data}:8`, metric: 'top1', latencyBudgetUs: { '*': 5000 }, keys, latencySeconds: 0 };
   const report = await compile(model, join(dir, 'int8'), options);
   expect(report.nodes.quantized).toBeGreaterThan(0);
   const pack = await openPack(join(dir, 'int8'));
@@ -81,14 +81,19 @@ test('static int8 from the same data; the budget and keys travel in the pack', a
 test('a verdict under the floor is told, and the pack is there to be looked at', async () => {
   const metric = join(dir, 'strict.mjs');
   await writeFile(metric, 'export default ({ y }, s, { y: ref }) => Number(y === ref || y.data[0] === ref.data[0])');
-  const report = await compile(model, join(dir, 'bad.pack'), { weights: 'int4', eval: data, metric });
+  const report = await compile(model, join(dir, 'bad.pack'), {
+    weights: 'int4',
+    eval: data,
+    metric,
+    latencySeconds: 0,
+  });
   expect(report.verdict).toMatchObject({ fp32: 1, ok: false });
   expect((await stat(join(dir, 'bad.pack'))).isFile()).toBe(true);
 });
 
 test('OUT.onnx gives the bare portable model', async () => {
   const out = join(dir, 'bare.onnx');
-  const report = await compile(model, out, { weights: 'int4' });
+  const report = await compile(model, out, { weights: 'int4', latencySeconds: 0 });
   expect(report.pack).toMatchObject({ path: out, digest: null, bytes: (await stat(out)).size });
   const bare = decodeModel(await readFile(out));
   expect([...bare.graph.walk()].map(({ opType }) => opType)).toContain('DequantizeLinear');
@@ -118,6 +123,7 @@ describe('refusals leave nothing behind', () => {
       code: 'compiler/not-yet',
       hint: 'compile the fp32 model',
     });
+    await expect(compile(join(dir, 'net.pack'), join(dir, 'again.pack'))).rejects.toThrow('is a pack');
     await expect(compile(model, join(dir, 'no/such/folder.pack'), { weights: 'int4' })).rejects.toMatchObject({
       code: 'compiler/output',
     });
@@ -136,7 +142,7 @@ describe('refusals leave nothing behind', () => {
 
 test('a language model with its adapter: int4, exact answers, in a pack that generates', async () => {
   const out = join(dir, 'commands.pack');
-  const options = { weights: 'int4', lora: [{ dir: intents }], eval: join(intents, 'eval.json:12') };
+  const options = { weights: 'int4', lora: [{ dir: intents }], eval: join(intents, 'eval.json:12'), latencySeconds: 0 };
   const report = await compile(llama, out, options);
   expect(report.ratio).toBeLessThan(0.2);
   expect(report.verdict).toMatchObject({ metric: 'exact-match', samples: 12, fp32: 1, quantized: 1, ok: true });

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { dequantizeInt4, gptqInt4, quantizeInt4, unpackNibbles } from '@flotilla/quant';
+import { dequantizeInt4, factorHessian, gptqInt4, quantizeInt4, unpackNibbles } from '@flotilla/quant';
 import { expect, test } from 'vitest';
 
 interface Reference {
@@ -18,9 +18,10 @@ const { rows, cols } = reference;
 const w = Float32Array.from(reference.w);
 const hessian = Float64Array.from(reference.hessian);
 const options = { rows, cols, block: 8 };
+const factor = factorHessian(hessian, cols);
 
 test('levels are those of GPTQ walked by hand along numpy’s Cholesky factor', () => {
-  const made = gptqInt4(w, hessian, options);
+  const made = gptqInt4(w, factor, options);
   const zeros = unpackNibbles(made.zeroPoint!, rows * 3);
   const expected = new Uint8Array(rows * cols);
   const { order, upper } = reference;
@@ -40,27 +41,27 @@ test('levels are those of GPTQ walked by hand along numpy’s Cholesky factor', 
 
 test('the layer’s output errs at least three times less than by rounding to nearest', () => {
   const nearest = outputError(dequantizeInt4(quantizeInt4(w, options), options));
-  const steered = outputError(dequantizeInt4(gptqInt4(w, hessian, options), options));
+  const steered = outputError(dequantizeInt4(gptqInt4(w, factor, options), options));
   expect(steered).toBeLessThan(nearest / 3);
 });
 
 test('an input that was always 0 does no harm', () => {
   const silent = hessian.slice();
   for (let i = 0; i < cols; i++) silent[3 * cols + i] = silent[i * cols + 3] = 0;
-  const back = dequantizeInt4(gptqInt4(w, silent, options), options);
+  const back = dequantizeInt4(gptqInt4(w, factorHessian(silent, cols), options), options);
   for (let r = 0; r < rows; r++) expect(Math.abs(back[r * cols + 3]! - w[r * cols + 3]!)).toBeLessThan(0.3);
 });
 
 test('a Hessian without energy, with NaN, or of another size is refused', () => {
-  expect(() => gptqInt4(w, new Float64Array(cols * cols), options)).toThrow('mean diagonal is 0');
+  expect(() => factorHessian(new Float64Array(cols * cols), cols)).toThrow('mean diagonal is 0');
   expect(() =>
-    gptqInt4(
-      w,
+    factorHessian(
       hessian.map(() => Number.NaN),
-      options,
+      cols,
     ),
   ).toThrow('NaN');
-  expect(() => gptqInt4(w, new Float64Array(9), options)).toThrow(expect.objectContaining({ code: 'quant/shape' }));
+  expect(() => factorHessian(hessian, 9)).toThrow(expect.objectContaining({ code: 'quant/shape' }));
+  expect(() => gptqInt4(w, factor, { ...options, cols: 12 })).toThrow(expect.objectContaining({ code: 'quant/shape' }));
 });
 
 function outputError(back: Float32Array): number {

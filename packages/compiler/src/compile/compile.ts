@@ -135,9 +135,12 @@ async function assess(
     const verdict = await judgeBoth(job, quantized, options);
     onProgress?.({ step: 'golden', done: 0, total: undefined });
     const golden = await takeGolden(quantized, host, { boards: job.boards, data, lower });
+    const seconds = options.latencySeconds ?? 0.2;
+    if (seconds === 0) return { verdict, golden, latency: null };
     onProgress?.({ step: 'latency', done: 0, total: undefined });
     const feeds = await latencyFeeds(fp32.session, data, source.folder.isText);
-    return { verdict, golden, latency: await compareLatency(fp32.session, quantized.session, feeds, { signal }) };
+    const latency = await compareLatency(fp32.session, quantized.session, feeds, { seconds, signal });
+    return { verdict, golden, latency };
   } finally {
     await quantized.session.close();
   }

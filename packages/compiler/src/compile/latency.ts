@@ -18,7 +18,7 @@ export async function compareLatency(
   fp32: LoadedSession,
   quantized: LoadedSession,
   feeds: readonly Tensors[],
-  { seconds = 0.2, signal }: { readonly seconds?: number | undefined; readonly signal?: AbortSignal | undefined } = {},
+  { seconds, signal }: { readonly seconds: number; readonly signal?: AbortSignal | undefined },
 ): Promise<LatencyReport> {
   const rounds: { fp32: number; quantized: number }[] = [];
   const measure = async (session: LoadedSession): Promise<number> => {

@@ -42,6 +42,8 @@ export interface CompileOptions {
   readonly latencyBudgetUs?: { readonly [board: string]: number } | undefined;
   /** For evaluation and latency. Default 1. */
   readonly threads?: number | undefined;
+  /** Of each model in each of five rounds; 0: latency is not measured. Default 0.2. */
+  readonly latencySeconds?: number | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }

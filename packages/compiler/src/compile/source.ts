@@ -4,6 +4,7 @@ import { elementCount, type Model, openModel, type Tensor } from '@flotilla/onnx
 import type { TextTokenizer } from '@flotilla/runtime';
 import { CompilerError } from '../errors.ts';
 import { loadFolderTokenizer } from '../evaluate/load-onnx.ts';
+import { isPack } from '../evaluate/open-judged.ts';
 import { mergeLora } from '../lora/merge.ts';
 import type { LoraSource } from './options.ts';
 
@@ -20,6 +21,7 @@ export interface Source {
 
 /** @throws {CompilerError} `compiler/not-yet` for a model that is quantized already; what checkpoint and onnx throw */
 export async function openSource(path: string, signal: AbortSignal | undefined): Promise<Source> {
+  if (await isPack(path)) throw quantizedAlready(path, 'is a pack');
   const folder = await openModelFolder(path);
   const model = await openModel(folder.onnxPath, { signal });
   const { size: fileBytes } = await stat(folder.onnxPath);
@@ -43,10 +45,14 @@ export async function mergeAdapters(model: Model, adapters: readonly LoraSource[
 function refuseQuantized(model: Model, path: string): void {
   for (const node of model.graph.walk()) {
     if (node.opType === 'DequantizeLinear' || node.opType === 'MatMulNBits' || node.opType.startsWith('QLinear')) {
-      const message = `${path} is quantized already: node ${node.name || node.outputs[0]} is ${node.opType}`;
-      throw new CompilerError('compiler/not-yet', message, { where: path, hint: 'compile the fp32 model' });
+      throw quantizedAlready(path, `node ${node.name || node.outputs[0]} is ${node.opType}`);
     }
   }
+}
+
+function quantizedAlready(path: string, why: string): CompilerError {
+  const message = `${path} is quantized already: ${why}`;
+  return new CompilerError('compiler/not-yet', message, { where: path, hint: 'compile the fp32 model' });
 }
 
 /** Initializers and `Constant` nodes, bodies included. */

@@ -1,4 +1,4 @@
-import { gptqInt4, type Int4Blocks, packNibbles, quantizeInt4, unpackNibbles } from '@flotilla/quant';
+import { factorHessian, gptqInt4, type Int4Blocks, packNibbles, quantizeInt4, unpackNibbles } from '@flotilla/quant';
 
 export interface BlockOptions {
   readonly rows: number;
@@ -26,12 +26,13 @@ function gptqBlocks(w: Float32Array, options: BlockOptions, hessian: Float64Arra
   const q = new Uint8Array(w.length);
   const scale = new Float32Array(rows * perRow * inner);
   const zeroPoint = new Uint8Array(scale.length);
+  const factor = factorHessian(hessian, cols);
   for (const { outputs, at } of matrices(rows, inner)) {
     const matrix = new Float32Array(outputs * cols);
     for (let o = 0; o < outputs; o++) {
       for (let k = 0; k < cols; k++) matrix[o * cols + k] = w[at(o, k, cols)] ?? 0;
     }
-    const made = gptqInt4(matrix, hessian, { rows: outputs, cols, block, symmetric });
+    const made = gptqInt4(matrix, factor, { rows: outputs, cols, block, symmetric });
     const levels = unpackNibbles(made.q, matrix.length);
     const zeros = made.zeroPoint && unpackNibbles(made.zeroPoint, outputs * perRow);
     for (let o = 0; o < outputs; o++) {

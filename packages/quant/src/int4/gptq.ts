@@ -11,8 +11,31 @@ export interface GptqOptions {
   /** Weights that share a scale. */
   readonly block: number;
   readonly symmetric?: boolean | undefined;
-  /** Added to the Hessian's diagonal, as a share of its mean. Default 0.01, the paper's. */
-  readonly damp?: number | undefined;
+}
+
+/** What GPTQ needs of a Hessian; layers that read the same values share it. */
+export interface HessianFactor {
+  readonly cols: number;
+  /** Columns by falling activation energy. */
+  readonly order: readonly number[];
+  /** Upper triangle U in that order, `UᵀU = (H + damping)⁻¹`, row-major `[cols, cols]`. */
+  readonly upper: Float64Array;
+}
+
+/**
+ * Orders, damps, inverts and factors a Hessian: cubic in `cols`.
+ * @param hessian `Σ x·xᵀ` over calibration data, row-major `[cols, cols]`
+ * @param damp added to the diagonal, as a share of its mean; default 0.01, the paper's
+ * @throws {QuantError} `quant/shape`; `quant/not-finite` if the Hessian has NaN or no energy at all
+ */
+export function factorHessian(hessian: Float64Array, cols: number, damp = 0.01): HessianFactor {
+  if (hessian.length !== cols * cols) throw new QuantError('quant/shape', `${hessian.length} in a Hessian of ${cols}`);
+  const order = Array.from({ length: cols }, (_, i) => i).sort(
+    (a, b) => hessian[b * cols + b] - hessian[a * cols + a] || a - b,
+  );
+  const upper = inverseCholesky(damped(hessian, order, damp), cols);
+  if (!upper) throw new QuantError('quant/not-finite', 'the Hessian is not positive definite');
+  return { cols, order, upper };
 }
 
 /**
@@ -20,21 +43,19 @@ export interface GptqOptions {
  * rounded one by one, each column's error is passed on to those not yet rounded. Blocks' grids are fixed beforehand and
  * columns go in order of falling activation energy, so that order leaves no trace in the result (no `g_idx`).
  * @param w weights, row-major `[rows, cols]`; the layer computes `w · x`
- * @param hessian `Σ x·xᵀ` over calibration data, row-major `[cols, cols]`
  * @returns as `quantizeInt4` with `inner` 1
- * @throws {QuantError} `quant/shape`; `quant/not-finite` if the Hessian has NaN or no energy at all
+ * @throws {QuantError} `quant/shape`; `quant/not-finite`
  * @see Frantar et al. 2022, GPTQ, algorithm 1 and §3.3; act-order with static groups as in its reference code
  */
-export function gptqInt4(w: Float32Array, hessian: Float64Array, options: GptqOptions): Int4Blocks {
-  const { rows, cols, block, symmetric = false, damp = 0.01 } = options;
-  if (w.length !== rows * cols || hessian.length !== cols * cols || !(block >= 1)) {
-    throw new QuantError('quant/shape', `${w.length} weights, ${hessian.length} in the Hessian, for ${rows} × ${cols}`);
+export function gptqInt4(
+  w: Float32Array,
+  { order, upper, ...factor }: HessianFactor,
+  options: GptqOptions,
+): Int4Blocks {
+  const { rows, cols, block, symmetric = false } = options;
+  if (w.length !== rows * cols || factor.cols !== cols || !(block >= 1)) {
+    throw new QuantError('quant/shape', `${w.length} weights, a Hessian of ${factor.cols}, for ${rows} × ${cols}`);
   }
-  const order = Array.from({ length: cols }, (_, i) => i).sort(
-    (a, b) => hessian[b * cols + b] - hessian[a * cols + a] || a - b,
-  );
-  const upper = inverseCholesky(damped(hessian, order, damp), cols);
-  if (!upper) throw new QuantError('quant/not-finite', 'the Hessian is not positive definite');
   const grids = blockGrids(w, options);
   const lowest = symmetric ? -8 : 0;
   const q = new Uint8Array(w.length);
