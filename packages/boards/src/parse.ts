@@ -1,5 +1,6 @@
 import { parseDocument } from 'yaml';
 import { type Arch, type Board, boardClassOf, type IsaFeature } from './board.ts';
+import { isDeepYaml } from './deep-yaml.ts';
 import { BoardError } from './errors.ts';
 
 /** A board file is a page of facts; what is longer was not written by a person. */
@@ -44,7 +45,7 @@ export function parseBoard(text: string, where: string): Board {
 
 function plainData(text: string, where: string): unknown {
   if (text.length > MAX_BYTES) throw invalid(`the file is longer than ${MAX_BYTES} characters`, where);
-  if (isDeep(text)) throw invalid('the file is nested deeper than any board is', where);
+  if (isDeepYaml(text)) throw invalid('the file is nested deeper than any board is', where);
   try {
     const document = parseDocument(text, { version: '1.2', schema: 'core', merge: false, uniqueKeys: true });
     // An unknown tag (`!!js/function`) is only a warning to the parser.
@@ -55,15 +56,6 @@ function plainData(text: string, where: string): unknown {
     if (cause instanceof BoardError) throw cause;
     throw invalid(cause instanceof Error ? firstLine(cause.message) : 'not YAML', where, cause); // alias cap, nesting
   }
-}
-
-/**
- * Before the parser sees it: at about 1,000 levels the parser leaves so little stack that V8, compiling a regular
- * expression there, aborts the process; no exception reports it. Counted generously, strings and comments included.
- */
-function isDeep(text: string): boolean {
-  const opened = text.match(/[[{]/g)?.length ?? 0;
-  return opened > 64 || /(?:[-?:]\s+){8}/.test(text) || /^ {33}/m.test(text);
 }
 
 function oneFeature(value: unknown, arch: Arch, where: string): IsaFeature {

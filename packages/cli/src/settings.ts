@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { isDeepYaml } from '@flotilla/boards';
 import { parse } from 'yaml';
 import { CliError } from './errors.ts';
 import { nearest } from './nearest.ts';
@@ -61,6 +62,7 @@ function nearestFile(folder: string): { readonly path: string; readonly text: st
 }
 
 function* entries(text: string, path: string): Iterable<[SettingName, string]> {
+  if (isDeepYaml(text)) throw new CliError('cli/config', 'nested deeper than any settings are', { where: path });
   let content: unknown;
   try {
     content = parse(text, { maxAliasCount: 10 });

@@ -29,3 +29,8 @@ test('a file that is no mapping is refused', async () => {
   const dir = await folderWith('- board\n');
   expect(() => loadSettings({}, dir)).toThrow(expect.objectContaining({ code: 'cli/config' }));
 });
+
+test('#55 a file nested 100,000 deep is refused and does not end the process', async () => {
+  const dir = await folderWith(`board: ${'['.repeat(100_000)}`);
+  expect(() => loadSettings({}, dir)).toThrow(expect.objectContaining({ code: 'cli/config' }));
+});

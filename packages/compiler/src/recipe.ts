@@ -1,3 +1,4 @@
+import { isDeepYaml } from '@flotilla/boards';
 import { readFileSync } from 'node:fs';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
@@ -85,6 +86,7 @@ function loadBuiltIn(name: string, depth: number): Recipe {
 }
 
 function readYaml(text: string, where: string): z.output<typeof document> {
+  if (isDeepYaml(text)) throw new CompilerError('compiler/recipe', 'nested deeper than any recipe is', { where });
   const yaml = parseDocument(text, { schema: 'core', uniqueKeys: true, merge: false, prettyErrors: false });
   const [problem] = yaml.errors;
   if (problem) throw new CompilerError('compiler/recipe', `not YAML: ${problem.message}`, { where });
