@@ -1,19 +1,19 @@
 import { onnx } from '../generated/onnx.js';
 import { constantOf } from './constant.ts';
+import { encodeGraph } from './encode-graph.ts';
 import { bypass, joinsInputToOutput, removeDead, replaceUses } from './edits.ts';
 import { OnnxError } from './errors.ts';
 import type { ExternalFolder } from './external.ts';
 import { Message } from './message.ts';
 import type { OnnxModel } from './model.ts';
 import { GraphNode } from './node.ts';
-import { type Placing, placed } from './placing.ts';
-import { nodeProperties, valueInfoProperties } from './properties.ts';
-import { Rope } from './rope.ts';
-import { INITIALIZER, INPUT, NODE, OUTPUT, StoredGraph, type StoredInfo, VALUE_INFO } from './stored-graph.ts';
+import type { Placing } from './placing.ts';
+import { nodeProperties } from './properties.ts';
+import type { Rope } from './rope.ts';
+import { StoredGraph } from './stored-graph.ts';
 import { MemoryTensor, type StoredTensor } from './tensor.ts';
 import type { Graph, NewNode, NewTensor, Tensor, ValueInfo } from './types.ts';
 import { ValueIndex } from './value-index.ts';
-import { WIRE_BYTES } from './wire.ts';
 
 type ModelTensor = StoredTensor | MemoryTensor;
 
@@ -279,60 +279,6 @@ export class GraphBody implements Graph {
   /** The message's content: what was not edited byte for byte, what is new in its order, or at the end where order means nothing. */
   rope(place: Placing | undefined): Rope {
     if (!this.edited && place === undefined) return this.message.rope();
-    const rope = new Rope();
-    const written = new Set<string>();
-    const tensors = this.#stored.initializers.values();
-    const infos = this.#stored.valueInfos.values();
-    const addNode = (node: GraphNode) => rope.addField(NODE, node.rope(place));
-    let node = this.#first;
-    for (const field of this.message.fields()) {
-      const verbatim = () => rope.addRange(this.message.source, field.start, field.end);
-      if (field.wire !== WIRE_BYTES) verbatim();
-      else if (field.number === NODE) {
-        for (; node !== undefined && node.slot === undefined; node = node.next) addNode(node);
-        if (node?.slot !== field.start) continue;
-        if (node.edited || place !== undefined) addNode(node);
-        else verbatim();
-        node = node.next;
-      } else if (field.number === INITIALIZER) {
-        const tensor = tensors.next().value;
-        if (tensor === undefined || this.#initializers.get(tensor.name) !== tensor) continue;
-        written.add(tensor.name);
-        const content = place?.(tensor, true);
-        if (content === undefined) verbatim();
-        else rope.addField(INITIALIZER, content);
-      } else if (field.number === VALUE_INFO) {
-        const info = infos.next().value;
-        if (info === undefined || !this.#remade.has(info.info.name)) verbatim();
-      } else if (field.number === INPUT ? this.#sameInputs() : field.number !== OUTPUT || this.#sameOutputs())
-        verbatim();
-    }
-    for (; node !== undefined; node = node.next) addNode(node);
-    for (const [name, tensor] of this.#initializers)
-      if (!written.has(name)) rope.addField(INITIALIZER, placed(tensor, place, true));
-    if (!this.#sameInputs()) this.#addInfos(rope, INPUT, this.#inputs, this.#stored.inputs);
-    if (!this.#sameOutputs()) this.#addInfos(rope, OUTPUT, this.#outputs, this.#stored.outputs);
-    return rope;
+    return encodeGraph(this, this.#stored, this.#remade, place);
   }
-
-  #sameInputs(): boolean {
-    return sameInfos(this.#inputs, this.#stored.inputs);
-  }
-
-  #sameOutputs(): boolean {
-    return sameInfos(this.#outputs, this.#stored.outputs);
-  }
-
-  #addInfos(rope: Rope, number: number, infos: readonly ValueInfo[], stored: readonly StoredInfo[]): void {
-    const fields = new Map(stored.map(({ info, field }) => [info, field]));
-    for (const info of infos) {
-      const field = fields.get(info);
-      if (field !== undefined) rope.addRange(this.message.source, field.start, field.end);
-      else rope.addField(number, new Rope().add(onnx.ValueInfoProto.encode(valueInfoProperties(info)).finish()));
-    }
-  }
-}
-
-function sameInfos(infos: readonly ValueInfo[], stored: readonly StoredInfo[]): boolean {
-  return infos.length === stored.length && infos.every((info, i) => info === stored[i]?.info);
 }

@@ -42,7 +42,7 @@ function infer(opType: string, inputs: readonly Given[], attributes: NewNode['at
 function show(type: ReturnType<ReturnType<typeof inferTypes>['get']>): string[] {
   return type === undefined
     ? []
-    : [`${type.dtype}${type.dims === undefined ? '' : `[${type.dims.map((dim) => dim ?? '?')}]`}`];
+    : [`${type.dtype}${type.dims === undefined ? '' : `[${type.dims.map((dim) => dim ?? '?').join(',')}]`}`];
 }
 
 const f = (...dims: Dim[]) => ['float32', dims] as const;

@@ -32,7 +32,10 @@ function checkLinear(node: GraphNode, types: Types): void {
   }
   if (zero === undefined) return;
   if (scale !== undefined && String(zero.dims) !== String(scale.dims))
-    throw fault(node, `has a scale of shape [${scale.dims}] and a zero point of shape [${zero.dims}]`);
+    throw fault(
+      node,
+      `has a scale of shape [${scale.dims.join(', ')}] and a zero point of shape [${zero.dims.join(', ')}]`,
+    );
   if (node.opType === 'DequantizeLinear' && x !== undefined && zero.dtype !== x.dtype)
     throw fault(node, `has a zero point of ${zero.dtype} for ${x.dtype}`);
   if (zero.dtype === 'int32' && integers(zero).some((value) => value !== 0))
@@ -57,7 +60,8 @@ function checkShape(node: GraphNode, scale: Tensor, dims: readonly Dim[]): void 
       throw fault(node, `has ${scale.dims[0]} scales for ${length} channels`);
     return;
   }
-  if (scale.dims.length !== dims.length) throw fault(node, `has scales of shape [${scale.dims}] for [${dims}]`);
+  if (scale.dims.length !== dims.length)
+    throw fault(node, `has scales of shape [${scale.dims.join(', ')}] for [${dims.join(', ')}]`);
   if (block === 0) throw fault(node, 'has scales in blocks but a block size of 0');
   // A last block that is not full is legal: the specification asks for ceil(length / block) scales.
   if (typeof length === 'number' && scale.dims[axis] !== Math.ceil(length / block))
@@ -73,7 +77,7 @@ function checkNBits(node: GraphNode): void {
   checkFinite(node, scale);
   const count = node.int('N', 0) * Math.ceil(node.int('K', 0) / block);
   if (scale.dims.reduce((all, dim) => all * dim, 1) !== count)
-    throw fault(node, `has scales of shape [${scale.dims}] where ${count} are needed`);
+    throw fault(node, `has scales of shape [${scale.dims.join(', ')}] where ${count} are needed`);
 }
 
 /** Its kernels take scales of either sign and of zero. */
