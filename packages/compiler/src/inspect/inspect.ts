@@ -6,6 +6,7 @@ import { elementCount, floats, type Model, openModel, type Tensor, type ValueInf
 import { openPack } from '@flotilla/pack';
 import { constantsOf } from '../compile/source.ts';
 import { isPack } from '../evaluate/open-judged.ts';
+import { isHead } from '../int4/is-head.ts';
 import { sizesAt, type WeightSite, weightSite } from '../int4/weight-site.ts';
 import { isPositionTable } from '../int4/position-table.ts';
 import { type WeightStats, weightStats } from './weight-stats.ts';
@@ -42,7 +43,7 @@ export interface InspectReport {
   readonly outputs: readonly Port[];
   /** Float constants of at least 64 elements, largest first. */
   readonly tensors: readonly TensorReport[];
-  /** Bytes of constants by layer: the node's path without its last part, or the operator. */
+  /** Bytes of weights by layer: the node's path without its last part, or the node where it has no path. */
   readonly layers: readonly { readonly layer: string; readonly bytes: number }[];
   readonly plan: readonly PlanEntry[];
 }
@@ -135,14 +136,15 @@ function weightSites(model: Model): readonly Site[] {
 function planFor(op: string, node: string, found: WeightSite | string): PlanEntry {
   const stays = (reason: string, bytes = 0): PlanEntry => ({ node, op, format: null, reason, bytes, saves: 0 });
   if (typeof found === 'string') return stays(found);
-  const { tensor, axis } = found;
+  const { tensor, axis, node: reader } = found;
   const { cols } = sizesAt(tensor.dims, axis);
   const count = elementCount(tensor);
   const bytes = tensor.byteLength;
   if (tensor.dtype !== 'float32') return stays(`its weight is ${tensor.dtype}`, bytes);
   if (count < 1024) return stays(`only ${count} weights`, bytes);
-  if (cols < 16) {
-    const reason = `only ${cols} weights to sum over: one scale per channel`;
+  const last = isHead(reader.graph, reader);
+  if (cols < 16 || last) {
+    const reason = `${last ? 'the last layer' : `only ${cols} weights to sum over`}: one scale per channel`;
     return { node, op, format: 'int8', reason, bytes, saves: bytes - count };
   }
   if (op === 'Gather' && isPositionTable(floats(tensor), cols)) return stays('a table of positions', bytes);
@@ -161,11 +163,11 @@ function report(tensor: Tensor, site: WeightSite | undefined): TensorReport {
 function layersOf(sites: readonly Site[]): InspectReport['layers'] {
   const layers = new Map<string, number>();
   const seen = new Set<string>();
-  for (const { op, node, found } of sites) {
+  for (const { node, found } of sites) {
     if (typeof found === 'string' || seen.has(found.tensor.name)) continue;
     seen.add(found.tensor.name);
     const parts = node.split('/').filter(Boolean);
-    const layer = parts.length > 1 ? parts.slice(0, -1).join('/') : op;
+    const layer = parts.length > 1 ? parts.slice(0, -1).join('/') : node;
     layers.set(layer, (layers.get(layer) ?? 0) + found.tensor.byteLength);
   }
   return [...layers].map(([layer, bytes]) => ({ layer, bytes })).toSorted((a, b) => b.bytes - a.bytes);
