@@ -1,24 +1,24 @@
-// Swaps a file and its folder for links to elsewhere and back, as fast as it can, until it is killed.
-import { existsSync, mkdirSync, renameSync, symlinkSync, writeSync } from 'node:fs';
+// Swaps a file for a link to elsewhere and back, with no moment in which there is neither; and now and then its folder.
+// As fast as it can, until it is killed.
+import { existsSync, mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 
 const [, , dir] = process.argv;
 const path = (...parts) => join(dir, ...parts);
-symlinkSync('../secret.bin', path('link'));
+const weights = readFileSync(path('sub', 'w.bin'));
 mkdirSync(path('other'));
-symlinkSync('../secret.bin', path('other', 'w.bin'));
+writeFileSync(path('other', 'w.bin'), readFileSync(path('secret.bin')));
 symlinkSync('other', path('folder-link'));
 writeSync(1, 'ready\n');
-while (existsSync(dir)) {
-  // The last part.
-  renameSync(path('sub', 'w.bin'), path('kept.bin'));
-  renameSync(path('link'), path('sub', 'w.bin'));
-  renameSync(path('sub', 'w.bin'), path('link'));
-  renameSync(path('kept.bin'), path('sub', 'w.bin'));
-  // Its folder.
+for (let i = 0; existsSync(dir); i++) {
+  symlinkSync('../secret.bin', path('next-link'));
+  if (i % 2 === 0) writeFileSync(path('next'), weights);
+  renameSync(path('next-link'), path('sub', 'w.bin'));
+  if (i % 2 === 1) writeFileSync(path('next'), weights);
+  renameSync(path('next'), path('sub', 'w.bin'));
+  if (i % 10 !== 0) continue;
   renameSync(path('sub'), path('kept'));
   renameSync(path('folder-link'), path('sub'));
   renameSync(path('sub'), path('folder-link'));
   renameSync(path('kept'), path('sub'));
-  for (let i = 0; i < 2000; i++) existsSync('/');
 }
