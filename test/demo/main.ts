@@ -2,7 +2,7 @@ import { cpus } from 'node:os';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { compileModels } from './compile-models.ts';
+import { compileModels, makeKeys } from './compile-models.ts';
 import { startFleet } from './fleet.ts';
 import { askDevice, measureFleet } from './measure.ts';
 import { Processes } from './processes.ts';
@@ -36,11 +36,12 @@ try {
 
 async function demo(): Promise<DemoResult> {
   const start = performance.now();
+  const keys = await makeKeys(work);
   screen.heading('1  Compile two models, judge each against fp32 on data it has not seen');
-  const compiled = await compileModels(work, screen);
+  const compiled = await compileModels(work, keys, screen);
 
   screen.heading('2  A controller with its embedded broker, three agents, each another board');
-  const fleet = await startFleet(work, compiled.keys.publicFile, processes, screen);
+  const fleet = await startFleet(work, keys.publicFile, processes, screen);
 
   screen.heading('3  Publish and roll out: one canary, then the rest');
   const timeline = [];
