@@ -69,7 +69,7 @@ export async function compileBuild(
       ...rest,
     });
   }
-  const data = weights === 'int8' ? { data: join(dataDir, 'calibrate') } : {};
+  const data = join(dataDir, 'calibrate');
   const evaluation = judged ? { eval: join(dataDir, 'judge') } : {};
-  return compile(labelsModelPath, out, { name: model, weights, keys: labelsKeysPath, ...data, ...evaluation, ...rest });
+  return compile(labelsModelPath, out, { name: model, weights, keys: labelsKeysPath, data, ...evaluation, ...rest });
 }

@@ -1,11 +1,4 @@
-import { readFile } from 'node:fs/promises';
-import {
-  builtInRecipe,
-  type CompileReport,
-  compile as compileModel,
-  formatRecipe,
-  parseRecipe,
-} from '@flotilla/compiler';
+import { type CompileReport, compile as compileModel, formatRecipe, recipeOf } from '@flotilla/compiler';
 import { readPrivateKey } from '@flotilla/pack';
 import type { CommandModule } from 'yargs';
 import { CliError } from '../errors.ts';
@@ -58,7 +51,7 @@ export const compile: CommandModule<Globals, Args> = {
       .option('weights', { type: 'string', default: 'int8', describe: 'int8, int4 or fp32 (clean-up only)' })
       .option('activations', { type: 'string', describe: 'int8, dynamic or none; default: by the weights' })
       .option('block', { type: 'number', describe: 'Weights that share a scale, for int4: 16 to 256' })
-      .option('method', { type: 'string', describe: 'How int4 is found: rtn' })
+      .option('method', { type: 'string', describe: 'How int4 is found: auto (gptq where there is data), rtn or gptq' })
       .option('recipe', { type: 'string', describe: 'Recipe file instead of a built-in one' })
       .option('explain', { type: 'boolean', default: false, describe: 'Print the recipe and stop' })
       .option('data', { type: 'string', describe: 'Calibration samples, PATH[:N]' })
@@ -153,11 +146,7 @@ function pick({
 }
 
 async function explain(argv: Args): Promise<void> {
-  const recipe =
-    argv.recipe === undefined
-      ? builtInRecipe(argv.weights, argv.activations)
-      : parseRecipe(await readFile(argv.recipe, 'utf8'));
-  print(argv, recipe, formatRecipe);
+  print(argv, await recipeOf(pick(argv)), formatRecipe);
 }
 
 /** `DIR` or `DIR:WEIGHT`. */
