@@ -31,8 +31,8 @@ export class Processes {
 
   /** Runs the CLI to its end. @throws with what it said on stderr unless it exits 0 */
   async run(args: readonly string[]): Promise<void> {
-    const { stop } = await this.start(args);
-    await stop();
+    const running = await this.start(args);
+    await running.stop();
   }
 
   async stopAll(): Promise<void> {
