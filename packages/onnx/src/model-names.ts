@@ -34,6 +34,7 @@ export class ModelNames {
   }
 
   readBy(graph: GraphBody, name: string): void {
+    this.take(name);
     if (graph.owner !== undefined && this.#reads !== undefined) addRead(this.#reads, name, graph);
   }
 

@@ -174,6 +174,9 @@ describe('editing', () => {
     const graph = withBodies();
     const taken = ['x', 'c', 'y', 'h', 'w', 't', 'e'];
     for (const name of taken) expect(taken).not.toContain(graph.uniqueName(name));
+    graph.addNode(op('Neg', ['dangling'], ['n']));
+    expect(graph.uniqueName('dangling')).toBe('dangling_1');
+    expect(graphOf([op('Add', ['x', 'dangling'], ['y'])]).uniqueName('dangling')).toBe('dangling_1');
     expect(graph.uniqueName('fresh')).toBe('fresh');
   });
 

@@ -72,6 +72,13 @@ test.each<readonly [string, string, readonly Given[], NewNode['attributes'], rea
     ['float32[1,1,2,2]', 'int64[1,1,2,2]'],
   ],
   [
+    'a last window in the padding',
+    'MaxPool',
+    [f(1, 1, 2, 2)],
+    { kernel_shape: { ints: [1, 1] }, strides: { ints: [2, 2] }, ceil_mode: { int: 1 } },
+    ['float32[1,1,1,1]', 'int64[1,1,1,1]'],
+  ],
+  [
     'a transposed window',
     'ConvTranspose',
     [f(1, 8, 5, 5), f(8, 4, 2, 2)],

@@ -107,6 +107,15 @@ test('#6 the last of repeated singular fields counts; repeated messages are merg
   expect(again.graph.nodes.map(({ inputs }) => inputs)).toEqual([['z'], ['h']]);
 });
 
+test('an edited node keeps the names that were not edited, overlong or not UTF-8, as they were', () => {
+  const untouched = [Buffer.from([0x0a, 0x81, 0x00, 0x61]), field(1, badName), Buffer.from([0x12, 0x81, 0x00, 0x79])];
+  const sum = (first: string) =>
+    model(field(1, field(1, first), ...untouched, field(4, 'Sum')), input('x'), output('y'));
+  const opened = decodeModel(sum('x'));
+  opened.graph.nodes[0]?.setInput(0, 'other');
+  expect(Buffer.from(encodeModel(opened))).toEqual(sum('other'));
+});
+
 test('an edited node keeps its other fields as they were', () => {
   const before: readonly Part[] = [
     field(3, 'name'),
