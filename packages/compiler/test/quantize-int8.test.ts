@@ -135,7 +135,7 @@ const block = model([1, 3, 12, 'w'], {
 describe('static int8', () => {
   test('a mobile block becomes integers from end to end, with shapes that vary', async () => {
     const [calibration, held] = [samples([1, 3, 12, 10], 24, 1), samples([1, 3, 12, 17], 6, 3)];
-    const { model: result, notes } = await quantize(block, calibration);
+    const { model: result, notes } = await quantize(block, calibration, int8(', floatPooled: false'));
     expect(await sqnrDb(block, result, held)).toBeGreaterThan(22);
     const made = await kernels(result);
     expect(made.get('QLinearConv')).toBe(6);
@@ -146,6 +146,37 @@ describe('static int8', () => {
     expect([made.get('QuantizeLinear'), made.get('DequantizeLinear')]).toEqual([1, 1]);
     expect(notes.filter(({ outcome }) => outcome === 'float')).toEqual([]);
     expect(result.graph.outputs.map(({ name }) => name)).toEqual(['y']);
+  });
+
+  test('convolutions of a pooled vector keep float arithmetic, the vector enters the product in integers', async () => {
+    const { model: result, notes } = await quantize(block, samples([1, 3, 12, 10], 24, 1));
+    expect(await sqnrDb(block, result, samples([1, 3, 12, 17], 6))).toBeGreaterThan(22);
+    const made = await kernels(result);
+    expect(Object.fromEntries(made)).toMatchObject({
+      QLinearConv: 4,
+      QLinearMul: 4,
+      QLinearGlobalAveragePool: 1,
+      FusedConv: 2,
+    });
+    expect(notes.filter(({ reason }) => reason.includes('pooled'))).toHaveLength(2);
+    for (const name of ['w3_q', 'w4_q']) expect(result.graph.initializers.get(name)?.dtype).toBe('int8');
+  });
+
+  test('a leaky Relu cut from below saturates instead', async () => {
+    const source = model([1, 3, 6, 6], {
+      nodes: [
+        conv(['x', 'w1'], 'c'),
+        { ...unary('LeakyRelu', 'c', 'l'), attributes: { alpha: { float: 0.2 } } },
+        { opType: 'Max', inputs: ['l', 'floor'], outputs: ['m'] },
+        conv(['m', 'w2'], 'y'),
+      ],
+      initializers: { w1: noise([5, 3, 1, 1]), w2: noise([4, 5, 1, 1]), floor: scalar(-0.3) },
+    });
+    const { model: result } = await quantize(source, samples([1, 3, 6, 6], 20));
+    expect(await sqnrDb(source, result, samples([1, 3, 6, 6], 6))).toBeGreaterThan(26);
+    const made = await kernels(result);
+    expect(made.has('Max')).toBe(false);
+    expect(made.get('QLinearLeakyRelu')).toBe(1);
   });
 
   test('bias correction brings it nearer', async () => {

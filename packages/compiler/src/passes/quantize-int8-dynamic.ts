@@ -2,7 +2,7 @@ import { floats, type Graph, type Node, tensorFromFloats } from '@flotilla/onnx'
 import { quantizeInt8 } from '@flotilla/quant';
 import { z } from 'zod';
 import { definePass } from '../pass.ts';
-import { channelAxis } from './int8/weights.ts';
+import { storeWeights } from './int8/weights.ts';
 import { type LinearNode, linearNode } from './linear.ts';
 
 /**
@@ -35,7 +35,7 @@ export const quantizeInt8Dynamic = definePass({
         convertMatMul(graph, linear, bits, inputs);
       } else if (options.storeConv) {
         note(node, 'computes in float, no fast dynamic kernel; weights stored in int8', 'quantized');
-        storeWeights(graph, linear);
+        storeWeights(linear);
       } else note(node, 'no fast dynamic kernel', 'float');
     }
     graph.removeDead();
@@ -103,27 +103,4 @@ function matrix({ node, weight }: LinearNode, bits: 7 | 8) {
     q: { dtype: 'int8' as const, dims: [k, n], bytes: new Uint8Array(q.buffer) },
     scale: tensorFromFloats([n], scale),
   };
-}
-
-function storeWeights(graph: Graph, linear: LinearNode): void {
-  const { node, weight, outputChannels } = linear;
-  // Grouped ConvTranspose has no single axis of output channels.
-  const axis = node.opType === 'ConvTranspose' ? (node.int('group', 1) === 1 ? 1 : undefined) : channelAxis(linear);
-  if (axis === undefined) return;
-  const inner = weight.dims.slice(axis + 1).reduce((product, dim) => product * dim, 1);
-  const { q, scale } = quantizeInt8(floats(weight), outputChannels, { inner });
-  const prefix = node.inputs[1] ?? 'weight';
-  const [wq, ws, read] = ['q', 'scale', 'dq'].map((part) => graph.uniqueName(`${prefix}_${part}`));
-  graph.addInitializer(wq ?? '', { dtype: 'int8', dims: weight.dims, bytes: new Uint8Array(q.buffer) });
-  graph.addInitializer(ws ?? '', tensorFromFloats([outputChannels], scale));
-  graph.addNode(
-    {
-      opType: 'DequantizeLinear',
-      inputs: [wq ?? '', ws ?? ''],
-      outputs: [read ?? ''],
-      attributes: { axis: { int: axis } },
-    },
-    { before: node },
-  );
-  node.setInput(1, read ?? '');
 }

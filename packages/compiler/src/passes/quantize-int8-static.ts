@@ -8,7 +8,7 @@ import { Forms } from './int8/forms.ts';
 import { intervalOf } from './int8/intervals.ts';
 import { rangeOf } from './int8/observed.ts';
 import { type Plan, planInt8, type Role } from './int8/plan.ts';
-import { quantizeWeights, type WeightRange } from './int8/weights.ts';
+import { quantizeWeights, storeWeights, type WeightRange } from './int8/weights.ts';
 
 const options = z.strictObject({
   observer: z.enum(['min-max', 'percentile', 'mse', 'entropy']).default('percentile'),
@@ -17,6 +17,7 @@ const options = z.strictObject({
   weightRange: z.enum(['auto', 'full', 'pairs', 'reduced']).default('auto'),
   keepFirst: z.int().nonnegative().default(0),
   exclude: z.array(z.string()).default([]),
+  floatPooled: z.boolean().default(true),
 });
 type Options = z.output<typeof options>;
 
@@ -94,6 +95,8 @@ function describe(role: Role): string {
   switch (role.kind) {
     case 'core':
       return 'int8 weights, uint8 activations';
+    case 'stored':
+      return 'int8 weights, float arithmetic: a pooled vector takes no time and scales every pixel';
     case 'saturate':
       return 'vanished: the integers before it saturate';
     case 'gate':
@@ -120,12 +123,18 @@ function convert(work: Work, node: Node, role: Role): void {
       else if (node.opType === 'MatMul') shieldSum(work, node);
       return;
     }
+    case 'stored': {
+      const form = forms.get(node.inputs[0] ?? '');
+      if (form) node.setInput(0, forms.read(form));
+      storeWeights(role.linear);
+      return;
+    }
     case 'compute':
       for (const [index, name] of node.inputs.entries()) node.setInput(index, forms.read(inputForm(work, name)));
       quantizeOutput(work, node);
       return;
     case 'saturate': {
-      const form = inputForm(work, node.inputs[0] ?? '');
+      const form = inputForm(work, node.inputs.find((name) => !graph.constant(name)) ?? '');
       graph.removeNode(node);
       forms.set(output, form);
       return;

@@ -24,8 +24,10 @@ export function intervalOf(
   if (first && saturate?.kind === 'saturate') {
     const [kept = ''] = first.outputs;
     const range = rangeOf(graph, kept, calibration, choice) ?? nothing;
-    const max = Math.min(range.max, saturate.most ?? Number.POSITIVE_INFINITY);
-    return uint8Range(holdingZeros(graph, kept, roles, { min: 0, max: Math.max(max, 0) }));
+    // A bound that is reached at all is where the integers end; elsewhere they would not cut.
+    const min = Number.isFinite(saturate.least) ? saturate.least : range.min;
+    const max = Math.min(range.max, saturate.most);
+    return uint8Range(holdingZeros(graph, kept, roles, { min, max: Math.max(max, min) }));
   }
   const gate = readers.map((reader) => roles.get(reader)).find((role) => role?.kind === 'gate');
   const range = rangeOf(graph, value, calibration, choice) ?? nothing;

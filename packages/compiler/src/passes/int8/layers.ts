@@ -18,6 +18,8 @@ export function quantizedLayers(graph: Graph, floatGraph: Graph): QuantizedLayer
   for (const node of graph.nodes) {
     if (!['Conv', 'Gemm', 'MatMul'].includes(node.opType)) continue;
     if (!isReading(graph, node.inputs[0]) || !isReading(graph, node.inputs[1])) continue;
+    // Without a bias in integers it only stores its weights so.
+    if (node.opType !== 'MatMul' && !isReading(graph, node.inputs[2])) continue;
     const producer = floatGraph.producer(node.outputs[0] ?? '');
     const original = producer && linearNode(producer);
     // A node whose output took another name (it is the graph's own) is left as it is.

@@ -1,8 +1,7 @@
-import type { Graph, Node } from '@flotilla/onnx';
+import type { Graph } from '@flotilla/onnx';
 import { chooseRange, type Observer, type Range } from '@flotilla/quant';
 import type { Calibration } from '../../calibrate/calibration.ts';
-import { scalarConstant } from '../edit.ts';
-import { isMove, planInt8 } from './plan.ts';
+import { isMove, planInt8, rereading } from './plan.ts';
 
 export interface ObserverChoice {
   readonly observer: Observer;
@@ -14,8 +13,13 @@ export interface ObserverChoice {
  * node that chooses an interval of its own. Values that are read off another's integers follow from those.
  */
 export function observedValues(graph: Graph): string[] {
-  const { roles } = planInt8(graph, { keepFirst: 0, exclude: [], isObserved: () => true });
   const values = new Set<string>();
+  for (const floatPooled of [true, false]) addObserved(graph, floatPooled, values);
+  return [...values].filter((value) => value !== '' && !graph.constant(value));
+}
+
+function addObserved(graph: Graph, floatPooled: boolean, values: Set<string>): void {
+  const { roles } = planInt8(graph, { keepFirst: 0, exclude: [], floatPooled, isObserved: () => true });
   for (const [node, role] of roles) {
     const [input = ''] = node.inputs;
     const [output = ''] = node.outputs;
@@ -26,8 +30,10 @@ export function observedValues(graph: Graph): string[] {
       if (!first || roles.get(first)?.kind !== 'saturate') values.add(output);
     }
     if (role.kind === 'compute' || role.kind === 'saturate') values.add(output);
+    // Pooled vectors that are quantized in passing.
+    if (role.kind === 'compute')
+      for (const name of node.inputs) if (!roles.has(graph.producer(name) ?? node)) values.add(name);
   }
-  return [...values].filter((value) => value !== '' && !graph.constant(value));
 }
 
 /** What was observed of a value, or follows from what was observed of the one it is read off; undefined for neither. */
@@ -47,16 +53,4 @@ export function rangeOf(
   if (!range) return undefined;
   const ends = [range.min, range.max].map((end) => affine.scale * end + affine.shift);
   return { min: Math.min(...ends), max: Math.max(...ends) };
-}
-
-/** `scale · of + shift` with constants of one element. */
-function rereading(node: Node | undefined): { of: string; scale: number; shift: number } | undefined {
-  if (!node || (node.opType !== 'Mul' && node.opType !== 'Add') || node.domain !== '') return undefined;
-  for (const index of [1, 0]) {
-    const value = scalarConstant(node, index);
-    if (value === undefined) continue;
-    const of = node.inputs[1 - index] ?? '';
-    return node.opType === 'Mul' ? { of, scale: value, shift: 0 } : { of, scale: 1, shift: value };
-  }
-  return undefined;
 }

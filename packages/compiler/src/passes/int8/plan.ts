@@ -6,8 +6,10 @@ import { type LinearNode, linearNode } from '../linear.ts';
 export type Role =
   /** Conv, Gemm, MatMul with constant weights. */
   | { readonly kind: 'core'; readonly linear: LinearNode }
-  /** Relu, Clip(0, c): the saturation of the node before does it. */
-  | { readonly kind: 'saturate'; readonly most: number | undefined }
+  /** A convolution of a pooled vector: weights stored in int8, arithmetic in float. */
+  | { readonly kind: 'stored'; readonly linear: LinearNode }
+  /** Relu, Clip, Max or Min with a constant: the saturation of the node before does it. 0 lies between the bounds. */
+  | { readonly kind: 'saturate'; readonly least: number; readonly most: number }
   /** HardSigmoid: the integers of the node before, cut and read at another scale. */
   | { readonly kind: 'gate'; readonly slope: number }
   /** `· a` (a > 0), `+ c`: the same integers, read at another scale and zero point. */
@@ -28,6 +30,11 @@ export interface PlanOptions {
   readonly keepFirst: number;
   /** Node names and operators that stay float. */
   readonly exclude: readonly string[];
+  /**
+   * Whether convolutions of pooled vectors (squeeze and excitation) compute in float. They take next to no time, and
+   * their result scales every pixel.
+   */
+  readonly floatPooled: boolean;
   /** Whether calibration saw the value, or enough to know its range. */
   readonly isObserved: (value: string) => boolean;
 }
@@ -55,6 +62,7 @@ export const isMove = (node: Node) => node.domain === '' && moves.has(node.opTyp
 export function planInt8(graph: Graph, options: PlanOptions): Plan {
   const roles = new Map<Node, Role>();
   const reasons = new Map<Node, string>();
+  const pooled = options.floatPooled ? pooledValues(graph) : new Set<string>();
   let convolutions = 0;
   for (const node of graph.nodes) {
     const linear = linearNode(node);
@@ -62,12 +70,25 @@ export function planInt8(graph: Graph, options: PlanOptions): Plan {
     const reason = first
       ? 'one of the first convolutions, which cost accuracy and gain little'
       : notCore(node, linear, options);
-    if (linear && reason === undefined) roles.set(node, { kind: 'core', linear });
+    if (linear && reason === undefined)
+      roles.set(node, { kind: pooled.has(node.outputs[0] ?? '') ? 'stored' : 'core', linear });
     else if (reason !== undefined) reasons.set(node, reason);
   }
-  addBetween(graph, options, roles);
+  addBetween({ graph, options, roles, pooled });
   for (const node of graph.nodes) if (!roles.has(node) && !reasons.has(node)) reasons.set(node, defaultReason(node));
   return { roles, reasons };
+}
+
+/** Outputs of global pooling, and what convolutions and activations make of them: one element a channel. */
+function pooledValues(graph: Graph): Set<string> {
+  const values = new Set<string>();
+  for (const node of graph.nodes) {
+    const keeps =
+      ['Conv', 'Relu', 'HardSigmoid', 'Sigmoid', 'Clip'].includes(node.opType) && values.has(node.inputs[0] ?? '');
+    const both = node.opType === 'Mul' && node.inputs.every((name) => values.has(name));
+    if (node.opType === 'GlobalAveragePool' || keeps || both) values.add(node.outputs[0] ?? '');
+  }
+  return values;
 }
 
 function notCore(node: Node, linear: LinearNode | undefined, options: PlanOptions): string | undefined {
@@ -85,14 +106,21 @@ function notCore(node: Node, linear: LinearNode | undefined, options: PlanOption
 const isExcluded = (node: Node, { exclude }: PlanOptions) =>
   exclude.includes(node.name) || exclude.includes(node.opType);
 
-function addBetween(graph: Graph, options: PlanOptions, roles: Map<Node, Role>): void {
+interface Planning {
+  readonly graph: Graph;
+  readonly options: PlanOptions;
+  readonly roles: Map<Node, Role>;
+  readonly pooled: ReadonlySet<string>;
+}
+
+function addBetween(planning: Planning): void {
+  const { graph, options, roles } = planning;
   // Forward: what could run on integers because all it reads does.
   const integer = new Set<string>();
   const candidates = new Map<Node, Role>();
   for (const node of graph.nodes) {
-    const role =
-      roles.get(node) ?? (isExcluded(node, options) ? undefined : roleBetween(graph, node, integer, roles, options));
-    if (!role) continue;
+    const role = roles.get(node) ?? (isExcluded(node, options) ? undefined : roleBetween(planning, node, integer));
+    if (!role || role.kind === 'stored') continue;
     if (!roles.has(node)) candidates.set(node, role);
     // A MatMul or Gemm gives float sums unless integers are wanted; only Conv always gives integers.
     integer.add(node.outputs[0] ?? '');
@@ -104,7 +132,7 @@ function addBetween(graph: Graph, options: PlanOptions, roles: Map<Node, Role>):
     changed = false;
     for (const node of [...nodes, ...nodes.toReversed()]) {
       const role = roles.get(node);
-      if (!role || (isOfUse(graph, node, role, roles) && readsIntegers(graph, node, role, roles))) continue;
+      if (!role || (isOfUse(planning, node, role) && readsIntegers(planning, node, role))) continue;
       roles.delete(node);
       changed = true;
     }
@@ -112,7 +140,7 @@ function addBetween(graph: Graph, options: PlanOptions, roles: Map<Node, Role>):
 }
 
 /** Something that runs on integers reads it; saturation is free, and spares a pass over memory even before floats. */
-function isOfUse(graph: Graph, node: Node, role: Role, roles: ReadonlyMap<Node, Role>): boolean {
+function isOfUse({ graph, roles }: Planning, node: Node, role: Role): boolean {
   if (role.kind === 'gate') {
     // A gate and the product with it go together; one without the other would need the float form anyway.
     const around = [...graph.consumers(node.inputs[0] ?? ''), ...graph.consumers(node.outputs[0] ?? '')];
@@ -121,58 +149,93 @@ function isOfUse(graph: Graph, node: Node, role: Role, roles: ReadonlyMap<Node, 
   return role.kind === 'saturate' || graph.consumers(node.outputs[0] ?? '').some((reader) => roles.has(reader));
 }
 
-function readsIntegers(graph: Graph, node: Node, role: Role, roles: ReadonlyMap<Node, Role>): boolean {
-  const read = role.kind === 'compute' ? node.inputs : node.inputs.slice(0, 1);
-  const data = role.kind === 'reread' ? node.inputs.filter((name) => !graph.constant(name)) : read;
-  return data.every((name) => {
-    const producer = graph.producer(name);
-    return producer !== undefined && roles.has(producer);
-  });
+function readsIntegers(planning: Planning, node: Node, role: Role): boolean {
+  const { graph, roles, pooled } = planning;
+  const data = node.inputs.filter((name, index) =>
+    role.kind === 'move' ? index === 0 : name !== '' && !graph.constant(name),
+  );
+  const isInteger = (name: string) => {
+    const made = roles.get(graph.producer(name) ?? node);
+    return made !== undefined && made !== role && made.kind !== 'stored';
+  };
+  if (role.kind !== 'compute') return data.every(isInteger);
+  // A pooled vector is quantized in passing.
+  return data.some(isInteger) && data.every((name) => isInteger(name) || pooled.has(name));
 }
 
-function roleBetween(
-  graph: Graph,
-  node: Node,
-  integer: ReadonlySet<string>,
-  roles: ReadonlyMap<Node, Role>,
-  options: PlanOptions,
-): Role | undefined {
+function roleBetween(planning: Planning, node: Node, integer: ReadonlySet<string>): Role | undefined {
+  const { graph, options, pooled } = planning;
   const [x = ''] = node.inputs;
   const [output = ''] = node.outputs;
   if (node.domain !== '' || node.outputs.length !== 1) return undefined;
-  if (node.opType === 'Mul' || node.opType === 'Add') {
-    const constantIndex = [1, 0].find((index) => scalarConstant(node, index) !== undefined);
-    if (constantIndex !== undefined) {
-      const value = scalarConstant(node, constantIndex) ?? 0;
-      if (!integer.has(node.inputs[1 - constantIndex] ?? '')) return undefined;
-      if (node.opType === 'Add') return { kind: 'reread', scale: 1, shift: value };
-      return value > 0 ? { kind: 'reread', scale: value, shift: 0 } : undefined;
-    }
+  const bounds = boundsOf(node);
+  if (bounds)
+    return integer.has(bounds.of) && canSaturate(planning, node, bounds) ? { kind: 'saturate', ...bounds } : undefined;
+  const affine = rereading(node);
+  if (affine) return integer.has(affine.of) && affine.scale > 0 ? { kind: 'reread', ...affine } : undefined;
+  if (node.opType === 'HardSigmoid') {
+    const slope = node.float('alpha', 0.2);
+    // The gate must open as far above 0 as it closes below: then its top falls on a whole step.
+    const even = Math.abs(node.float('beta', 0.5) - 0.5) < 1e-6 && slope > 0;
+    const fits = even && integer.has(x) && ownsInterval(planning, x) && gateReaders(graph, node);
+    return fits ? { kind: 'gate', slope } : undefined;
   }
-  if (!integer.has(x)) return undefined;
-  const producer = graph.producer(x);
-  // Only what chooses its own interval can saturate at another's bounds.
-  const ownsInterval =
-    producer !== undefined && (roles.get(producer)?.kind === 'core' || computes.has(producer.opType));
-  switch (node.opType) {
-    case 'Relu':
-      return ownsInterval && soleReader(graph, x) === node ? { kind: 'saturate', most: undefined } : undefined;
-    case 'Clip': {
-      const [low, high] = [scalarConstant(node, 1), scalarConstant(node, 2)];
-      const fits = low === 0 && high !== undefined && high > 0;
-      return fits && ownsInterval && soleReader(graph, x) === node ? { kind: 'saturate', most: high } : undefined;
-    }
-    case 'HardSigmoid': {
-      const slope = node.float('alpha', 0.2);
-      // The gate must open as far above 0 as it closes below: then its top falls on a whole step.
-      const even = Math.abs(node.float('beta', 0.5) - 0.5) < 1e-6 && slope > 0;
-      return even && ownsInterval && gateReaders(graph, node) ? { kind: 'gate', slope } : undefined;
-    }
-  }
-  if (moves.has(node.opType)) return { kind: 'move' };
+  if (moves.has(node.opType)) return integer.has(x) ? { kind: 'move' } : undefined;
   if (!computes.has(node.opType) || !options.isObserved(output)) return undefined;
   const data = node.opType === 'Sigmoid' || node.opType === 'LeakyRelu' ? [x] : node.inputs;
-  return data.every((name) => integer.has(name)) ? { kind: 'compute' } : undefined;
+  const readable = data.every((name) => integer.has(name) || (pooled.has(name) && options.isObserved(name)));
+  return readable && data.some((name) => integer.has(name)) ? { kind: 'compute' } : undefined;
+}
+
+/** What a node cuts its input to, where 0 lies between the bounds. */
+function boundsOf(node: Node): { of: string; least: number; most: number } | undefined {
+  const [x = ''] = node.inputs;
+  const none = Number.POSITIVE_INFINITY;
+  const given = (index: number) => scalarConstant(node, index);
+  switch (node.opType) {
+    case 'Relu':
+      return { of: x, least: 0, most: none };
+    case 'Clip': {
+      const [least, most] = [1, 2].map((index) => ((node.inputs[index] ?? '') === '' ? none : given(index)));
+      if (least === undefined || most === undefined) return undefined;
+      const bounds = { of: x, least: least === none ? -none : least, most };
+      return bounds.least <= 0 && most > 0 ? bounds : undefined;
+    }
+    case 'Max':
+    case 'Min': {
+      if (node.inputs.length !== 2) return undefined;
+      const index = given(1) === undefined ? 0 : 1;
+      const bound = given(index);
+      const of = node.inputs[1 - index] ?? '';
+      if (node.opType === 'Max')
+        return bound !== undefined && bound <= 0 ? { of, least: bound, most: none } : undefined;
+      return bound !== undefined && bound > 0 ? { of, least: -none, most: bound } : undefined;
+    }
+    default:
+      return undefined;
+  }
+}
+
+function canSaturate(planning: Planning, node: Node, { of }: { of: string }): boolean {
+  return ownsInterval(planning, of) && soleReader(planning.graph, of) === node;
+}
+
+/** Only what chooses its own interval can saturate at another's bounds. */
+function ownsInterval({ graph, roles }: Planning, value: string): boolean {
+  const producer = graph.producer(value);
+  return producer !== undefined && (roles.get(producer)?.kind === 'core' || computes.has(producer.opType));
+}
+
+/** `scale · of + shift` with constants of one element. */
+export function rereading(node: Node | undefined): { of: string; scale: number; shift: number } | undefined {
+  if (!node || (node.opType !== 'Mul' && node.opType !== 'Add') || node.domain !== '') return undefined;
+  for (const index of [1, 0]) {
+    const value = scalarConstant(node, index);
+    if (value === undefined) continue;
+    const of = node.inputs[1 - index] ?? '';
+    return node.opType === 'Mul' ? { of, scale: value, shift: 0 } : { of, scale: 1, shift: value };
+  }
+  return undefined;
 }
 
 /** What saturates where the gate closes may be read by the gate and the product with it, and nothing else. */

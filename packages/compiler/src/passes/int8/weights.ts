@@ -106,3 +106,28 @@ function constant(graph: Graph, prefix: string, tensor: Parameters<Graph['addIni
 function bytesOf(array: Int8Array): Uint8Array {
   return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 }
+
+/** Puts int8 weights behind DequantizeLinear; the node goes on computing in float. */
+export function storeWeights(linear: LinearNode): void {
+  const { node, weight, outputChannels } = linear;
+  const { graph } = node;
+  // Grouped ConvTranspose has no single axis of output channels.
+  const axis = node.opType === 'ConvTranspose' ? (node.int('group', 1) === 1 ? 1 : undefined) : channelAxis(linear);
+  if (axis === undefined) return;
+  const inner = weight.dims.slice(axis + 1).reduce((product, dim) => product * dim, 1);
+  const { q, scale } = quantizeInt8(floats(weight), outputChannels, { inner });
+  const prefix = node.inputs[1] ?? 'weight';
+  const [wq, ws, read] = ['q', 'scale', 'dq'].map((part) => graph.uniqueName(`${prefix}_${part}`));
+  graph.addInitializer(wq ?? '', { dtype: 'int8', dims: weight.dims, bytes: new Uint8Array(q.buffer) });
+  graph.addInitializer(ws ?? '', tensorFromFloats([outputChannels], scale));
+  graph.addNode(
+    {
+      opType: 'DequantizeLinear',
+      inputs: [wq ?? '', ws ?? ''],
+      outputs: [read ?? ''],
+      attributes: { axis: { int: axis } },
+    },
+    { before: node },
+  );
+  node.setInput(1, read ?? '');
+}
