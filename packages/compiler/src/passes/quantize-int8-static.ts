@@ -96,7 +96,7 @@ function describe(role: Role): string {
     case 'core':
       return 'int8 weights, uint8 activations';
     case 'stored':
-      return 'int8 weights, float arithmetic: a pooled vector takes no time and scales every pixel';
+      return 'int8 weights, float arithmetic: a pooled vector scales every pixel and takes no time';
     case 'saturate':
       return 'vanished: the integers before it saturate';
     case 'gate':

@@ -30,9 +30,6 @@ function addObserved(graph: Graph, floatPooled: boolean, values: Set<string>): v
       if (!first || roles.get(first)?.kind !== 'saturate') values.add(output);
     }
     if (role.kind === 'compute' || role.kind === 'saturate') values.add(output);
-    // Pooled vectors that are quantized in passing.
-    if (role.kind === 'compute')
-      for (const name of node.inputs) if (!roles.has(graph.producer(name) ?? node)) values.add(name);
   }
 }
 

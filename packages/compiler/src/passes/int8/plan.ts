@@ -31,8 +31,8 @@ export interface PlanOptions {
   /** Node names and operators that stay float. */
   readonly exclude: readonly string[];
   /**
-   * Whether convolutions of pooled vectors (squeeze and excitation) compute in float. They take next to no time, and
-   * their result scales every pixel.
+   * Whether squeeze and excitation is float from the pooling to the product: its result scales every pixel of a
+   * channel, and an error in it is not evened out as rounding is. Its convolutions take next to no time.
    */
   readonly floatPooled: boolean;
   /** Whether calibration saw the value, or enough to know its range. */
@@ -150,7 +150,7 @@ function isOfUse({ graph, roles }: Planning, node: Node, role: Role): boolean {
 }
 
 function readsIntegers(planning: Planning, node: Node, role: Role): boolean {
-  const { graph, roles, pooled } = planning;
+  const { graph, roles } = planning;
   const data = node.inputs.filter((name, index) =>
     role.kind === 'move' ? index === 0 : name !== '' && !graph.constant(name),
   );
@@ -158,13 +158,11 @@ function readsIntegers(planning: Planning, node: Node, role: Role): boolean {
     const made = roles.get(graph.producer(name) ?? node);
     return made !== undefined && made !== role && made.kind !== 'stored';
   };
-  if (role.kind !== 'compute') return data.every(isInteger);
-  // A pooled vector is quantized in passing.
-  return data.some(isInteger) && data.every((name) => isInteger(name) || pooled.has(name));
+  return data.every(isInteger);
 }
 
 function roleBetween(planning: Planning, node: Node, integer: ReadonlySet<string>): Role | undefined {
-  const { graph, options, pooled } = planning;
+  const { graph, options, roles, pooled } = planning;
   const [x = ''] = node.inputs;
   const [output = ''] = node.outputs;
   if (node.domain !== '' || node.outputs.length !== 1) return undefined;
@@ -183,8 +181,9 @@ function roleBetween(planning: Planning, node: Node, integer: ReadonlySet<string
   if (moves.has(node.opType)) return integer.has(x) ? { kind: 'move' } : undefined;
   if (!computes.has(node.opType) || !options.isObserved(output)) return undefined;
   const data = node.opType === 'Sigmoid' || node.opType === 'LeakyRelu' ? [x] : node.inputs;
-  const readable = data.every((name) => integer.has(name) || (pooled.has(name) && options.isObserved(name)));
-  return readable && data.some((name) => integer.has(name)) ? { kind: 'compute' } : undefined;
+  const intoFloat =
+    pooled.has(output) && graph.consumers(output).every((reader) => roles.get(reader)?.kind === 'stored');
+  return data.every((name) => integer.has(name)) && !intoFloat ? { kind: 'compute' } : undefined;
 }
 
 /** What a node cuts its input to, where 0 lies between the bounds. */
