@@ -27,7 +27,7 @@ describe('on emulated boards', () => {
     if (missing !== undefined) return;
     const { privateFile, publicFile } = await writeKeyPair(join(folder, 'keys'));
     const key = await readPrivateKey(privateFile);
-    await writeData(join(folder, 'data'), { calibrate: 64, judge: 1, commands: 1 });
+    await writeData(join(folder, 'data'), { calibrate: 32, judge: 1, commands: 1 });
     for (const build of onDevices)
       await compileBuild(build, join(folder, 'data'), packOf(build.model), { judged: false, key });
     fleet = await Fleet.start(folder, [publicFile]);
@@ -58,15 +58,11 @@ describe('on emulated boards', () => {
   // Golden vectors with the board class's tolerances are part of what an agent does before it switches.
   test.each(onDevices)('both agents install $model $weights', { timeout: 400_000 }, async ({ model }) => {
     const rollout = await fleet?.rollOut(packOf(model), model, '1.0.0');
-    const devices = rollout?.devices.map(({ device, status, sentence, detail }) => ({
-      device,
-      status,
-      sentence,
-      detail,
-    }));
-    expect(devices, fleet?.log).toEqual(
-      cores.map(({ cpu }) => ({ device: cpu, status: 'done', sentence: null, detail: expect.any(String) as string })),
-    );
+    const devices = rollout?.devices.map(({ device, status, sentence }) => ({ device, status, sentence }));
+    expect(
+      devices?.toSorted((a, b) => a.device.localeCompare(b.device)),
+      fleet?.log,
+    ).toEqual(cores.map(({ cpu }) => ({ device: cpu, status: 'done', sentence: null })));
     for (const { cpu } of cores) {
       const models = (await fleet?.client.device(cpu))?.models;
       expect(models?.find(({ name }) => name === model)?.loadedDigest).toBe(rollout?.release.digest);

@@ -58,7 +58,8 @@ export async function compileBuild(
   out: string,
   options: CompileOptions & { readonly judged?: boolean } = {},
 ): Promise<CompileReport> {
-  const { judged = true, ...rest } = options;
+  const { judged = true, ...given } = options;
+  const rest = judged ? given : { latencySeconds: 0, ...given };
   if (model === 'commands') {
     const evaluation = judged ? { eval: join(dataDir, 'commands.jsonl') } : {};
     return compile(commandsFolder, out, {
