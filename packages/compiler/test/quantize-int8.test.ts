@@ -303,7 +303,8 @@ describe('dynamic int8', () => {
         b: noise([7]),
       },
     });
-    const recipe = 'name: t\npasses: [{ recipe: clean }, { pass: analyze }, { pass: quantize-int8-dynamic }]';
+    const recipe =
+      'name: t\npasses: [{ recipe: clean }, { pass: analyze }, { pass: quantize-int8-dynamic, storeConv: true }]';
     const data = samples([2, 3, 4, 4], 4);
     const { model: result } = await quantize(source, data, recipe);
     expect(await sqnrDb(source, result, data)).toBeGreaterThan(28);

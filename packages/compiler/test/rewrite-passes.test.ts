@@ -276,6 +276,16 @@ describe('fold-constants', () => {
   });
 });
 
+test('fold-constants does not store a moved weight beside the one that others read', async () => {
+  const nodes = [
+    { opType: 'Transpose', inputs: ['w'], outputs: ['wt'] },
+    { opType: 'MatMul', inputs: ['x', 'w'], outputs: ['a'] },
+    { opType: 'MatMul', inputs: ['a', 'wt'], outputs: ['y'] },
+  ];
+  const source = model({ nodes, initializers: { w: noise([6, 300]) } });
+  expect(await rewrite(source, 'fold-constants')).toEqual(new Map(Object.entries({ Transpose: 1, MatMul: 2 })));
+});
+
 test('divide-to-multiply keeps a division whose inverse is not finite', async () => {
   const nodes = [
     { opType: 'Div', inputs: ['x', 'six'], outputs: ['a'] },

@@ -1,4 +1,4 @@
-import { inferTypes, type Node, type ValueType } from '@flotilla/onnx';
+import { type Graph, inferTypes, type Node, type ValueType } from '@flotilla/onnx';
 import { z } from 'zod';
 import { CompilerError } from '../errors.ts';
 import { definePass } from '../pass.ts';
@@ -8,7 +8,8 @@ import { evaluate } from './fold/evaluate.ts';
  * Computes at compile time what depends on constants alone: `Shape` of a known shape and the arithmetic on it; `Cast`,
  * `Transpose`, `Reshape`, `Squeeze`, `Unsqueeze` and friends of constants. A `Constant` node stays one (every reader
  * sees through it). A result larger than `budgetBytes`, or all results together larger than `totalBytes`, is not made:
- * `Expand` of a small constant can be any size.
+ * `Expand` of a small constant can be any size. Nor is what would stand beside the constant it was made from, because
+ * others still read that.
  */
 export const foldConstants = definePass({
   name: 'fold-constants',
@@ -42,6 +43,26 @@ export const foldConstants = definePass({
   },
 });
 
+/** What a fold may add to the model: shapes and scalars, not weights. */
+const smallBytes = 4096;
+
+/** Bytes of the constants that nothing but this node reads. */
+function bytesFreed(node: Node): number {
+  let bytes = 0;
+  for (const name of new Set(node.inputs)) {
+    const tensor = name === '' ? undefined : node.graph.constant(name);
+    if (tensor && readersOf(node.graph, name) === 1) bytes += tensor.byteLength;
+  }
+  return bytes;
+}
+
+/** Readers of a value, counted where it is defined: a body may read what others read outside of it. */
+function readersOf(graph: Graph, name: string): number {
+  let home: Graph | undefined = graph;
+  while (home && !home.initializers.has(name) && !home.producer(name)) home = home.owner?.graph;
+  return home ? home.consumers(name).length : 0;
+}
+
 function fold(
   node: Node,
   types: ReadonlyMap<string, ValueType>,
@@ -61,6 +82,11 @@ function fold(
   if (result === undefined) return undefined;
   if (result === 'too-large') {
     refuse(`its value would be larger than ${budgetBytes} bytes`);
+    return undefined;
+  }
+  const added = result.bytes.byteLength - bytesFreed(node);
+  if (added > smallBytes) {
+    refuse('its value would be stored beside the constants it is made from');
     return undefined;
   }
   graph.removeNode(node);

@@ -20,12 +20,7 @@ export function quantizeWeights(linear: LinearNode, input: Form, range: WeightRa
 
   const q = constant(graph, `${prefix}_q`, { dtype: 'int8', dims: weight.dims, bytes: bytesOf(rows.q) });
   const scale = constant(graph, `${prefix}_scale`, tensorFromFloats([outputChannels], rows.scale));
-  // One of its own for each: ONNX Runtime's `session.x64quantprecision` rewrites it in place and fails on a shared one.
-  const zero = constant(graph, `${prefix}_zero`, {
-    dtype: 'int8',
-    dims: [outputChannels],
-    bytes: new Uint8Array(outputChannels),
-  });
+  const zero = zeroPoints(graph, prefix, outputChannels);
   const read = graph.uniqueName(`${prefix}_dq`);
   graph.addNode(
     {
@@ -117,17 +112,20 @@ export function storeWeights(linear: LinearNode): void {
   const inner = weight.dims.slice(axis + 1).reduce((product, dim) => product * dim, 1);
   const { q, scale } = quantizeInt8(floats(weight), outputChannels, { inner });
   const prefix = node.inputs[1] ?? 'weight';
-  const [wq, ws, read] = ['q', 'scale', 'dq'].map((part) => graph.uniqueName(`${prefix}_${part}`));
-  graph.addInitializer(wq ?? '', { dtype: 'int8', dims: weight.dims, bytes: new Uint8Array(q.buffer) });
-  graph.addInitializer(ws ?? '', tensorFromFloats([outputChannels], scale));
+  const read = graph.uniqueName(`${prefix}_dq`);
+  const inputs = [
+    constant(graph, `${prefix}_q`, { dtype: 'int8', dims: weight.dims, bytes: bytesOf(q) }),
+    constant(graph, `${prefix}_scale`, tensorFromFloats([outputChannels], scale)),
+    zeroPoints(graph, prefix, outputChannels),
+  ];
   graph.addNode(
-    {
-      opType: 'DequantizeLinear',
-      inputs: [wq ?? '', ws ?? ''],
-      outputs: [read ?? ''],
-      attributes: { axis: { int: axis } },
-    },
+    { opType: 'DequantizeLinear', inputs, outputs: [read], attributes: { axis: { int: axis } } },
     { before: node },
   );
-  node.setInput(1, read ?? '');
+  node.setInput(1, read);
+}
+
+/** One tensor for each weight: ONNX Runtime's `session.x64quantprecision` rewrites it, and fails on a shared or absent one. */
+function zeroPoints(graph: Graph, prefix: string, channels: number): string {
+  return constant(graph, `${prefix}_zero`, { dtype: 'int8', dims: [channels], bytes: new Uint8Array(channels) });
 }
