@@ -17,13 +17,6 @@ export interface Policy {
 /** Threads that wait by spinning heat a small board and take the core that the network needs. */
 const CALM = { 'session.intra_op.allow_spinning': '0' };
 
-/**
- * Full-range int8 weights overflow 16-bit sums on x86 without VNNI (here 41 for 80). This has MLAS add in 32 bits there
- * and has no effect elsewhere, so it is set for every board whose weights may be full-range: a pack for such a board
- * then gives its own numbers on any machine.
- */
-const EXACT_SUMS = { 'session.x64quantprecision': '1' };
-
 /** What ONNX Runtime would assume anyway (1.30.0), spelt out: another default would cost up to 100 times. */
 const INT8_ACTIVATIONS = { 'session.qdq_matmulnbits_accuracy_level': '4' };
 
@@ -39,19 +32,19 @@ export const POLICIES: { readonly [C in BoardClass]: Policy } = {
     weightOnly: 'nbits',
     weightOnlyReason: 'fastest at one row on VNNI; level 4: int8 activations',
     nbitsSpread: 0,
-    session: { ...INT8_ACTIVATIONS, ...EXACT_SUMS },
+    session: INT8_ACTIVATIONS,
   },
   arm64: {
     weightOnly: 'dynamic-int8',
     weightOnlyReason:
       'no dot product: MatMulNBits executes 7 times the instructions; signed weights, the unsigned take 1.6 times',
     nbitsSpread: 0,
-    session: { ...CALM, ...EXACT_SUMS },
+    session: CALM,
   },
   'arm64-dotprod': {
     weightOnly: 'nbits',
     weightOnlyReason: 'dot product: as few instructions as int8 with half the bytes; level 4: int8 activations',
     nbitsSpread: 0.025,
-    session: { ...CALM, ...INT8_ACTIVATIONS, ...EXACT_SUMS },
+    session: { ...CALM, ...INT8_ACTIVATIONS },
   },
 };

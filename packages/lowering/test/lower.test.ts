@@ -202,7 +202,7 @@ describe.each(ALL)('on %s', (boardClass) => {
 });
 
 /** All weights 127, all activations 255: the worst that integer sums can meet. `80.01 = 63 · 127 · 0.01`. */
-function saturating(weight: number): Model {
+function saturating(weight: number, every = 1): Model {
   const [k, n] = [64, 8];
   return model(
     [
@@ -214,7 +214,11 @@ function saturating(weight: number): Model {
     {
       xs: tensorFromFloats([], [1 / 255]),
       xz: tensorFromInts('uint8', [], [0]),
-      q: tensorFromInts('int8', [k, n], Array(k * n).fill(weight)),
+      q: tensorFromInts(
+        'int8',
+        [k, n],
+        Array.from({ length: k * n }, (_, i) => (Math.floor(i / n) % every === 0 ? weight : 1)),
+      ),
       s: tensorFromFloats([n], Array(n).fill(0.01)),
     },
     ['b', k],
@@ -231,9 +235,18 @@ test.each(ALL)('int8 pairs on %s stay for ONNX Runtime, and full-range weights g
   expect((await runOrt(made, ones, { config: session }))[0]).toBeCloseTo(64 * 1.27, 3);
 });
 
-test('x64 pays for exact sums only where weights need them', () => {
-  expect(lowerModel(saturating(127), board('x64')).session).toHaveProperty(['session.x64quantprecision'], '1');
-  expect(lowerModel(saturating(64), board('x64')).session).not.toHaveProperty(['session.x64quantprecision']);
+test.each(ALL)('%s pays for exact sums only where two neighbours need them', (boardClass) => {
+  const sums = (source: Model) => lowerModel(source, board(boardClass)).session['session.x64quantprecision'];
+  expect(sums(saturating(127))).toBe('1');
+  expect(sums(saturating(64))).toBeUndefined();
+  // 127 beside 1: 255 · 128 still fits 16 bits.
+  expect(sums(saturating(127, 2))).toBeUndefined();
+});
+
+test('full-range weights whose neighbours are small are exact without the option', async () => {
+  const { model: made, session } = lowerModel(saturating(127, 2), board('x64'));
+  const ones = { x: dims(new Float32Array(64).fill(1), 1, 64) };
+  expect((await runOrt(made, ones, { config: session }))[0]).toBeCloseTo(32 * 1.28, 3);
 });
 
 test('sizes that do not fit each other are refused by the node’s name', () => {

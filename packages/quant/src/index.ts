@@ -5,7 +5,7 @@ export { dequantizeInt4, type Int4Blocks, type Int4Options, quantizeInt4 } from 
 export { biasScale, leastWeightScale, quantizeBias } from './int8/bias.ts';
 export { type FeedbackOptions, roundWithFeedback } from './int8/feedback.ts';
 export { chooseRange, type Observer, type ObserverOptions } from './int8/observers.ts';
-export { pairSafeScale } from './int8/pair-safe.ts';
+export { type PairLayout, pairPeaks, pairSafeScale } from './int8/pair-safe.ts';
 export { hardSwishRange, type Range, type Uint8Range, uint8Range } from './int8/range.ts';
 export { RangeHistogram } from './int8/range-histogram.ts';
 export { roundHalfEven } from './int8/round.ts';

@@ -1,5 +1,5 @@
 import { floats, type Graph, type Node, tensorFromFloats } from '@flotilla/onnx';
-import { quantizeInt8 } from '@flotilla/quant';
+import { pairSafeScale, quantizeInt8 } from '@flotilla/quant';
 import { z } from 'zod';
 import { definePass } from '../pass.ts';
 import { storeWeights } from './int8/weights.ts';
@@ -8,21 +8,23 @@ import { type LinearNode, linearNode } from './linear.ts';
 /**
  * Dynamic int8, in standard operators: activations are measured and rounded at run time (`DynamicQuantizeLinear`),
  * weights are int8 per output channel, sums are whole (`MatMulInteger`); ONNX Runtime makes one `DynamicQuantizeMatMul`
- * of the five nodes. Conv has no fast dynamic kernel and stays float; `storeConv` stores its weights in int8 all the same,
- * for size alone: ONNX Runtime expands them anew at every run (0.3 to 0.6 times as fast). Recurrent nodes and bodies stay
- * as they are.
- * Weights are 7-bit (±64) unless the board is known to add products in 32 bits.
+ * of the five nodes. Conv has no fast dynamic kernel and computes in float; `storeConv` stores its weights in int8 all the
+ * same, for size alone. Lowering expands them at install; bare ONNX Runtime does at every run, and is 0.3 to 0.6 times as
+ * fast. Recurrent nodes and bodies stay as they are.
+ * Neighbouring weights are kept from overflowing 16 bits unless the board is known to add in 32 (see `pairSafeScale`).
  */
 export const quantizeInt8Dynamic = definePass({
   name: 'quantize-int8-dynamic',
   stage: 'convert',
   options: z.strictObject({
-    weightBits: z.union([z.literal('auto'), z.literal(7), z.literal(8)]).default('auto'),
-    storeConv: z.boolean().default(false),
+    weightRange: z.enum(['auto', 'full', 'pairs']).default('auto'),
+    storeConv: z.boolean().default(true),
     exclude: z.array(z.string()).default([]),
   }),
   run(graph, { note, board }, options) {
-    const bits = options.weightBits === 'auto' ? (board && board.boardClass !== 'x64' ? 8 : 7) : options.weightBits;
+    const full =
+      options.weightRange === 'full' ||
+      (options.weightRange === 'auto' && board !== undefined && board.boardClass !== 'x64');
     const inputs = new Map<string, DynamicInput>();
     for (const node of Array.from(graph.nodes)) {
       const linear = linearNode(node);
@@ -33,7 +35,7 @@ export const quantizeInt8Dynamic = definePass({
         note(node, excluded ? 'excluded by the recipe' : 'its weights are not float32 constants', 'float');
       else if (node.opType === 'MatMul' || node.opType === 'Gemm') {
         note(node, 'int8 weights, activations measured at run time', 'quantized');
-        convertMatMul(graph, linear, bits, inputs);
+        convertMatMul(graph, linear, full, inputs);
       } else if (options.storeConv) {
         note(node, 'computes in float, no fast dynamic kernel; weights stored in int8', 'quantized');
         storeWeights(linear);
@@ -50,7 +52,7 @@ interface DynamicInput {
   readonly zeroPoint: string;
 }
 
-function convertMatMul(graph: Graph, linear: LinearNode, bits: 7 | 8, inputs: Map<string, DynamicInput>): void {
+function convertMatMul(graph: Graph, linear: LinearNode, full: boolean, inputs: Map<string, DynamicInput>): void {
   const { node } = linear;
   const [output = ''] = node.outputs;
   const name = (part: string) => graph.uniqueName(`${output}_${part}`);
@@ -59,7 +61,7 @@ function convertMatMul(graph: Graph, linear: LinearNode, bits: 7 | 8, inputs: Ma
     return made;
   };
   const x = dynamicInput(graph, node, inputs);
-  const { q, scale } = matrix(linear, bits);
+  const { q, scale } = matrix(linear, full);
   const [wq, ws] = [name('weight_q'), name('weight_scale')];
   graph.addInitializer(wq, q);
   graph.addInitializer(ws, scale);
@@ -89,7 +91,7 @@ function dynamicInput(graph: Graph, node: Node, inputs: Map<string, DynamicInput
 }
 
 /** `[K, N]` in int8, whichever way Gemm held it, and `[N]` scales. */
-function matrix({ node, weight }: LinearNode, bits: 7 | 8) {
+function matrix({ node, weight }: LinearNode, full: boolean) {
   const transposed = node.opType === 'Gemm' && node.int('transB', 0) !== 0;
   const [rows = 0, columns = 0] = weight.dims;
   const given = floats(weight);
@@ -99,7 +101,10 @@ function matrix({ node, weight }: LinearNode, bits: 7 | 8) {
     w = new Float32Array(given.length);
     for (let i = 0; i < n; i++) for (let j = 0; j < k; j++) w[j * n + i] = given[i * k + j] ?? 0;
   }
-  const { q, scale } = quantizeInt8(w, n, { bits, inner: 1 });
+  const { q, scale } = quantizeInt8(w, n, {
+    inner: 1,
+    leastScale: full ? undefined : pairSafeScale(w, n, { channelsLast: true }),
+  });
   return {
     q: { dtype: 'int8' as const, dims: [k, n], bytes: new Uint8Array(q.buffer) },
     scale: tensorFromFloats([n], scale),
