@@ -27,7 +27,7 @@ export function intervalOf(
     // A bound that is reached at all is where the integers end; elsewhere they would not cut.
     const min = Number.isFinite(saturate.least) ? saturate.least : range.min;
     const max = Math.min(range.max, saturate.most);
-    return uint8Range(holdingZeros(graph, kept, roles, { min, max: Math.max(max, min) }));
+    return alignedToSum(graph, kept, roles, holdingZeros(graph, kept, roles, { min, max: Math.max(max, min) }));
   }
   const gate = readers.map((reader) => roles.get(reader)).find((role) => role?.kind === 'gate');
   const range = rangeOf(graph, value, calibration, choice) ?? nothing;
@@ -36,7 +36,7 @@ export function intervalOf(
     // Without a product to feed, nothing beyond the open gate is of interest.
     return hardSwishRange(alone ? 0.5 / gate.slope : range.max, gate.slope);
   }
-  return uint8Range(holdingZeros(graph, value, roles, range));
+  return alignedToSum(graph, value, roles, holdingZeros(graph, value, roles, range));
 }
 
 /** Widens an interval so that 0 of every sum read off the same integers lies inside too. */
@@ -56,4 +56,23 @@ function holdingZeros(graph: Graph, value: string, roles: ReadonlyMap<Node, Role
     max = Math.max(max, zero, (inner.max - role.shift) / role.scale);
   }
   return { min, max };
+}
+
+/**
+ * Where a constant is added to the same integers, the step is stretched or shrunk until the constant is a whole number of
+ * steps. Else up to half a step would be left over. A bias takes that, but not at the edges of a padded convolution, and
+ * in a picture three rows high every pixel lies at one.
+ */
+function alignedToSum(graph: Graph, value: string, roles: ReadonlyMap<Node, Role>, range: Range): Uint8Range {
+  const plain = uint8Range(range);
+  for (const reader of graph.consumers(value)) {
+    const role = roles.get(reader);
+    if (role?.kind !== 'reread' || role.shift === 0) continue;
+    const shift = Math.abs(role.shift / role.scale);
+    const steps = Math.round(shift / plain.scale);
+    if (steps < 1) continue;
+    const scale = Math.fround(shift / steps);
+    return { scale, zeroPoint: Math.max(0, Math.min(255, Math.round(-Math.min(range.min, 0) / scale))) };
+  }
+  return plain;
 }
