@@ -8,8 +8,8 @@ import { rollOut } from './roll-out.ts';
 import type { Screen } from './screen.ts';
 import { withBallast, withWrongWeights } from './spoil.ts';
 
-/** 400 products of 33.6 million operations: about a second a run. */
-const BALLAST = 400;
+/** Of 33.6 million multiplications and additions each: one to five seconds a run, by the machine. */
+const BALLAST = 1600;
 
 export interface BadReleases {
   readonly results: readonly BadReleaseResult[];
