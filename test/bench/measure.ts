@@ -1,9 +1,7 @@
 import { type CompileReport } from '@flotilla/compiler';
 import { compareWithBare, openRuntime, profileOperators, type Runtime, type Tensors } from '@flotilla/runtime';
-import { labelLines } from '../labels/labels.ts';
-import { lineHeight } from '../labels/render.ts';
 import { type Build, commands, compileBuild } from '../models/builds.ts';
-import { decoderFeeds } from '../models/decoder-feeds.ts';
+import { speedFeeds } from '../models/feeds.ts';
 
 export interface BuildFigures {
   readonly model: string;
@@ -36,7 +34,7 @@ export async function measureBuild(build: Build, dataDir: string, out: string): 
   if (verdict === null || latency === null) throw new Error(`${build.model} was not judged`);
   const runtime = await openRuntime(out, { threads: 1, isolate: false });
   try {
-    const feeds = feedsOf(build, runtime);
+    const feeds = speedFeeds(build.model, runtime.session.inputs);
     const overhead = await overheadOf(runtime, feeds[0] ?? {});
     const figures = {
       model: build.model,
@@ -70,14 +68,6 @@ async function overheadOf(runtime: Runtime, feeds: Tensors): Promise<number> {
     found.push((await compareWithBare(runtime.session.modelPath, feeds, options)).overhead);
   }
   return found.toSorted((a, b) => a - b)[2] ?? Number.NaN;
-}
-
-/** Evaluation lines, or one decoding step. */
-function feedsOf({ model }: Build, runtime: Runtime): readonly Tensors[] {
-  if (model === 'commands') return [decoderFeeds(runtime.session.inputs, 1, 64)];
-  return labelLines({ split: 'judge', count: 8 }).map(({ width, data }) => ({
-    x: { dtype: 'float32', dims: [1, 3, lineHeight, width], data },
-  }));
 }
 
 async function timeByOperator(runtime: Runtime, feeds: readonly Tensors[]): Promise<BuildFigures['operators']> {

@@ -1,11 +1,13 @@
-import { readPrivateKey, writeKeyPair } from '@flotilla/pack';
-import type { CompileReport } from '@flotilla/compiler';
+import { writeKeyPair } from '@flotilla/pack';
+import type { CompileReport, LatencyReport } from '@flotilla/compiler';
 import { join } from 'node:path';
-import { type Build, builds, compileBuild, writeData } from '../models/builds.ts';
+import { type Build, builds, writeData } from '../models/builds.ts';
+import { compareSpeed } from '../models/speed.ts';
+import type { Processes } from './processes.ts';
 import type { ModelResult } from './result.ts';
 import type { Screen } from './screen.ts';
 
-const SIZES = { calibrate: 64, judge: 200, commands: 60 };
+const SIZES = { calibrate: 64, judge: 160, commands: 60 };
 /** No device may take longer for a line or a command; far above what a good release takes, far below the slow one. */
 const BUDGET_US = 400_000;
 
@@ -26,29 +28,40 @@ export interface Keys {
   readonly publicFile: string;
 }
 
-/** Compiles each build, prints a row as it comes, and signs the packs. @throws where a verdict is no */
-export async function compileModels(work: string, keys: Keys, screen: Screen): Promise<Compiled> {
-  const key = await readPrivateKey(keys.privateFile);
+/**
+ * Compiles the builds side by side, then measures each alone; signs the packs.
+ * @throws where a verdict is no
+ */
+export async function compileModels(work: string, keys: Keys, processes: Processes, screen: Screen): Promise<Compiled> {
   const data = join(work, 'data');
   await writeData(data, SIZES);
+  const reports = await Promise.all(builds.map((build) => compileApart(work, build, data, keys, processes)));
   screen.table([HEADER]);
   const models: ModelResult[] = [];
-  for (const build of builds) {
-    const report = await compileBuild(build, data, packPath(work, build), {
-      key,
-      floor: build.floors.kept,
-      latencyBudgetUs: { '*': BUDGET_US },
-    });
-    const result = resultOf(build, report);
+  for (const [i, build] of builds.entries()) {
+    const latency = await compareSpeed(build.model, packPath(work, build));
+    const result = resultOf(build, reports[i] as CompileReport, latency);
     models.push(result);
     screen.table([rowOf(result)]);
-    if (report.verdict?.ok !== true) throw new Error(`${build.model} ${build.weights}: the verdict is no`);
+    if (reports[i]?.verdict?.ok !== true) throw new Error(`${build.model} ${build.weights}: the verdict is no`);
   }
   const pack = (model: Build['model'], weights: Build['weights']) => ({
     name: model,
     path: packPath(work, { model, weights }),
   });
   return { models, packs: [pack('labels', 'int8'), pack('commands', 'int4')], keys };
+}
+
+/** In a process of its own: most of a compilation is JavaScript, of which a process has one thread. */
+async function compileApart(
+  work: string,
+  build: Build,
+  data: string,
+  keys: Keys,
+  processes: Processes,
+): Promise<CompileReport> {
+  const args = [builds.indexOf(build), data, packPath(work, build), keys.privateFile, BUDGET_US].map(String);
+  return JSON.parse(await processes.script('test/demo/compile-one.ts', args)) as CompileReport;
 }
 
 /** The key pair of whoever builds the releases. */
@@ -60,9 +73,9 @@ function packPath(work: string, { model, weights }: Pick<Build, 'model' | 'weigh
   return join(work, `${model}-${weights}.pack`);
 }
 
-function resultOf({ model: name, weights }: Build, report: CompileReport): ModelResult {
-  const { model, pack, ratio, verdict, latency } = report;
-  if (verdict === null || latency === null) throw new Error(`${name} ${weights}: not judged`);
+function resultOf({ model: name, weights }: Build, report: CompileReport, latency: LatencyReport): ModelResult {
+  const { model, pack, ratio, verdict } = report;
+  if (verdict === null) throw new Error(`${name} ${weights}: not judged`);
   const { metric, samples, fp32, quantized, kept } = verdict;
   return {
     name,

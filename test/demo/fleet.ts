@@ -6,6 +6,8 @@ import type { Screen } from './screen.ts';
 
 export interface Fleet {
   readonly client: ControllerClient;
+  readonly httpUrl: string;
+  readonly mqttUrl: string;
   readonly devices: readonly { readonly device: string; readonly board: string }[];
 }
 
@@ -16,12 +18,7 @@ const DEVICES = [
 ] as const;
 
 /** A controller and three agents as real processes of the command line, each with its own identity and folder. */
-export async function startFleet(
-  work: string,
-  trustedKey: string,
-  processes: Processes,
-  screen: Screen,
-): Promise<Fleet> {
+export async function startFleet(work: string, trustedKey: string, processes: Processes): Promise<Fleet> {
   const data = join(work, 'controller');
   const controller = await processes.start([
     'controller',
@@ -35,17 +32,20 @@ export async function startFleet(
     '--trust',
     trustedKey,
   ]);
-  const { httpUrl, mqttUrl, adminTokenFile } = controller.ready as {
+  const { httpUrl, mqttUrl, adminTokenFile } = controller as {
     httpUrl: string;
     mqttUrl: string;
     adminTokenFile: string;
   };
-  screen.say(`   controller: HTTP ${httpUrl}, MQTT ${mqttUrl}`);
   await Promise.all(DEVICES.map((device) => startAgent(work, device, httpUrl, adminTokenFile, processes)));
   const client = new ControllerClient({ url: httpUrl, token: (await readFile(adminTokenFile, 'utf8')).trim() });
+  return { client, devices: DEVICES, httpUrl, mqttUrl };
+}
+
+export async function showFleet({ client, httpUrl, mqttUrl }: Fleet, screen: Screen): Promise<void> {
+  screen.say(`   controller: HTTP ${httpUrl}, MQTT ${mqttUrl}`);
   for (const { id, board, birth } of await client.devices())
     screen.say(`   ${id}: ${board} (${birth?.boardClass ?? 'no birth'})`);
-  return { client, devices: DEVICES };
 }
 
 async function startAgent(

@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { compileModels, makeKeys } from './compile-models.ts';
-import { startFleet } from './fleet.ts';
+import { showFleet, startFleet } from './fleet.ts';
 import { askDevice, measureFleet } from './measure.ts';
 import { Processes } from './processes.ts';
 import { refuseBadReleases } from './bad-releases.ts';
@@ -37,11 +37,14 @@ try {
 async function demo(): Promise<DemoResult> {
   const start = performance.now();
   const keys = await makeKeys(work);
+  const starting = startFleet(work, keys.publicFile, processes);
+  starting.catch(() => {}); // waited for below
   screen.heading('1  Compile two models, judge each against fp32 on data it has not seen');
-  const compiled = await compileModels(work, keys, screen);
+  const compiled = await compileModels(work, keys, processes, screen);
 
   screen.heading('2  A controller with its embedded broker, three agents, each another board');
-  const fleet = await startFleet(work, keys.publicFile, processes, screen);
+  const fleet = await starting;
+  await showFleet(fleet, screen);
 
   screen.heading('3  Publish and roll out: one canary, then the rest');
   const timeline = [];

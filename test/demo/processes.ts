@@ -1,53 +1,63 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
+import { root } from '../tiers/run.ts';
 
-const MAIN = fileURLToPath(
-  new URL(import.meta.resolve('@flotilla/cli')).href.replace(/index\.[jt]s$/, 'main.js').replace('/src/', '/dist/'),
-);
-
-/** A `flotilla … --json` that stays: its first JSON line, and how to end it. */
-export interface Running {
-  readonly ready: { readonly [key: string]: unknown };
-  stop(): Promise<void>;
-}
+const CLI = join(root, 'packages/cli/dist/main.js');
+const RUN_TS = join(root, 'scripts/run-ts.mjs');
 
 /** Every process that the demo starts, so that all of them end with it. */
 export class Processes {
   readonly #children = new Set<ChildProcess>();
 
-  /** Starts the CLI and waits for its first line. @throws with what it said on stderr if it ends before that */
-  async start(args: readonly string[]): Promise<Running> {
-    const child = spawn(process.execPath, [MAIN, ...args, '--json'], { stdio: ['ignore', 'pipe', 'pipe'] });
-    this.#children.add(child);
-    child.once('exit', () => this.#children.delete(child));
-    let complaints = '';
-    child.stderr.on('data', (chunk: Buffer) => {
-      complaints = (complaints + chunk.toString()).slice(-4000);
-    });
-    const ready = await firstLine(child, () => `flotilla ${args.join(' ')}: ${complaints.trim()}`);
-    return { ready: JSON.parse(ready), stop: () => end(child) };
+  /** Starts a command of the CLI that stays: the JSON of its first line. */
+  async start(args: readonly string[]): Promise<unknown> {
+    const { firstLine } = this.#spawn([CLI, ...args, '--json']);
+    return JSON.parse(await firstLine);
   }
 
-  /** Runs the CLI to its end. @throws with what it said on stderr unless it exits 0 */
+  /** Runs a command of the CLI to its end. */
   async run(args: readonly string[]): Promise<void> {
-    const running = await this.start(args);
-    await running.stop();
+    await this.#spawn([CLI, ...args, '--json']).succeeded;
+  }
+
+  /** Runs a TypeScript file of this repository to its end: its first line. */
+  async script(file: string, args: readonly string[]): Promise<string> {
+    const { firstLine, succeeded } = this.#spawn([RUN_TS, file, ...args]);
+    await succeeded;
+    return firstLine;
   }
 
   async stopAll(): Promise<void> {
     await Promise.all([...this.#children].map(end));
   }
-}
 
-function firstLine(child: ChildProcess, describe: () => string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    if (child.stdout === null) throw new Error('no stdout');
-    const lines = createInterface({ input: child.stdout });
-    lines.once('line', resolve);
-    lines.on('line', () => {}); // keeps the pipe from filling
-    child.once('exit', (code) => reject(new Error(`${describe()} (exit ${code})`)));
-  });
+  /** Both promises reject with what the process said on stderr if it ends otherwise than with 0. */
+  #spawn(args: readonly string[]): { readonly firstLine: Promise<string>; readonly succeeded: Promise<void> } {
+    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#children.add(child);
+    let complaints = '';
+    child.stderr.on('data', (chunk: Buffer) => {
+      complaints = (complaints + chunk.toString()).slice(-4000);
+    });
+    const succeeded = new Promise<void>((resolve, reject) => {
+      child.once('error', reject);
+      child.once('close', (code) => {
+        this.#children.delete(child);
+        if (code === 0) resolve();
+        else reject(new Error(`${args.slice(1, 3).join(' ')} ended with ${code}: ${complaints.trim()}`));
+      });
+    });
+    const firstLine = new Promise<string>((resolve, reject) => {
+      const lines = createInterface({ input: child.stdout });
+      lines.once('line', resolve);
+      lines.on('line', () => {}); // keeps the pipe from filling
+      succeeded.then(() => reject(new Error(`${args[1]} printed nothing`)), reject);
+    });
+    firstLine.catch(() => {}); // whoever waits for it hears of it
+    succeeded.catch(() => {});
+    return { firstLine, succeeded };
+  }
 }
 
 async function end(child: ChildProcess): Promise<void> {

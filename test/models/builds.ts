@@ -20,6 +20,10 @@ export const builds: readonly Build[] = [
 ];
 
 const fixtures = join(root, 'test', 'fixtures', 'models');
+/** The fp32 model; for commands without its adapter, which changes its weights and not its speed. */
+export const fp32Path = (model: Build['model']): string =>
+  model === 'labels' ? labelsModelPath : join(commandsFolder, 'model.onnx');
+
 const commandsFolder = join(fixtures, 'wordnet-llama-4m');
 const adapterFolder = join(fixtures, 'adapters', 'intents-lora');
 

@@ -13,3 +13,4 @@ export { type MergedModule, mergeLora } from './lora/merge.ts';
 export { type EvalOptions, type EvalReport, evaluate } from './evaluate/evaluate.ts';
 export { inspect, type InspectReport, type PlanEntry, type Port, type TensorReport } from './inspect/inspect.ts';
 export { loadModel, quantize, type QuantizeOptions } from './quantize.ts';
+export { compareLatency, type LatencyReport } from './compile/latency.ts';
