@@ -38,10 +38,13 @@ export function withConstant(node: Node): { constant: Tensor; constantIndex: 0 |
   return undefined;
 }
 
-/** Gives a node a new constant at one input, leaving the old one to its other readers. */
+/** Gives a node a new constant at one input. The old one stays for its other readers; without any it goes. */
 export function setConstant(node: Node, index: number, tensor: NewTensor, prefix = 'weight'): void {
   const old = node.inputs[index] ?? '';
   const name = node.graph.uniqueName(old === '' ? `${node.name || node.opType}_${prefix}` : old);
-  node.graph.addInitializer(name, tensor);
+  const { graph } = node;
+  graph.addInitializer(name, tensor);
   node.setInput(index, name);
+  if (graph.initializers.has(old) && graph.consumers(old).length === 0 && !graph.isOutput(old))
+    graph.removeInitializer(old);
 }
