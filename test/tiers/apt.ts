@@ -15,7 +15,8 @@ export async function installTools(tools: readonly Tool[]): Promise<void> {
     return;
   }
   print(`apt-get install ${packages.join(' ')}`);
-  const environment = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+  // Runlevel 1: brokers and databases that come this way are for tests to start, not for the system.
+  const environment = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
   const install = [
     'apt-get',
     'install',

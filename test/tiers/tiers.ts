@@ -6,8 +6,6 @@ export interface Tier {
   /** Vitest's path filters. */
   readonly paths: readonly string[];
   readonly tools: readonly Tool[];
-  /** Test files at once. Default 2. */
-  readonly workers?: number | undefined;
 }
 
 /** What a tier needs from the system: a file that shows that it is there, and the Debian packages that bring it. */
@@ -19,6 +17,7 @@ export interface Tool {
 const skopeo: Tool = { file: '/usr/bin/skopeo', packages: ['skopeo'] };
 const onnxTestdata: Tool = { file: '/usr/share/libonnx-testdata', packages: ['libonnx-testdata'] };
 const mosquitto: Tool = { file: '/usr/sbin/mosquitto', packages: ['mosquitto'] };
+const postgres: Tool = { file: '/usr/lib/postgresql', packages: ['postgresql'] };
 const qemu: Tool = { file: '/usr/bin/qemu-aarch64-static', packages: ['qemu-user-static'] };
 const arm64Libraries: Tool = {
   file: '/usr/aarch64-linux-gnu/lib/libstdc++.so.6',
@@ -31,7 +30,7 @@ export const tiers: readonly Tier[] = [
     name: 'unit',
     is: 'each package, the READMEs, the label lines',
     paths: ['packages/', 'test/labels/', 'test/readme'],
-    tools: [],
+    tools: [onnxTestdata, mosquitto],
   },
   {
     name: 'interop',
@@ -45,12 +44,11 @@ export const tiers: readonly Tier[] = [
     paths: ['test/e2e/', 'test/demo/', 'test/scripts/'],
     tools: [],
   },
-  { name: 'faults', is: 'kills, full disks, refusals', paths: ['test/faults/'], tools: [], workers: 1 },
+  { name: 'faults', is: 'kills, full disks, refusals', paths: ['test/faults/'], tools: [postgres] },
   {
     name: 'arm64',
     is: 'Cortex-A72 and A76 under qemu-user',
     paths: ['test/arm64/'],
     tools: [qemu, arm64Libraries],
-    workers: 1,
   },
 ];

@@ -22,7 +22,7 @@ export async function runVitest(tier: Tier, filters: readonly string[], show = t
       'test/vitest.config.ts',
     ];
     const options = ['--passWithNoTests', '--reporter=dot', '--reporter=./test/tiers/reporter.ts'];
-    const { status } = await run([...vitest, ...options, `--maxWorkers=${tier.workers ?? 2}`, ...paths], {
+    const { status } = await run([...vitest, ...options, '--maxWorkers=2', ...paths], {
       show,
       env: { ...process.env, ...backend(), FLOTILLA_TEST_SUMMARY: summaryFile },
     });
