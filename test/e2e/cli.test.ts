@@ -75,7 +75,7 @@ test('compile reports what the contract names', () => {
   expect(report['float']).toContainEqual({ node: expect.any(String), op: 'MatMul', reason: expect.any(String) });
 });
 
-test('run answers a command, and eval scores the pack', { timeout: 120_000 }, async () => {
+test('run answers a command, and eval scores the pack', { timeout: 240_000 }, async () => {
   const prompt = 'kindly switch off the space heater in the attic =>';
   expect(await json('run', pack, '--prompt', prompt)).toMatchObject({
     text: ' {"intent":"off","device":"heater","room":"attic"}',
@@ -97,7 +97,7 @@ test('bench shows no percentile that the number of runs cannot support', { timeo
   expect(thermal).toBeNull();
 });
 
-test('a verdict under the floor is exit code 4, and --force overrides it', { timeout: 120_000 }, async () => {
+test('a verdict under the floor is exit code 4, and --force overrides it', { timeout: 240_000 }, async () => {
   const harsh = [
     ...['compile', base, '-o', join(folder, 'harsh.pack'), '--weights', 'int4', '--json'],
     ...['--lora', adapter, '--eval', `${judge}:2`, '--floor', '1.5'],
