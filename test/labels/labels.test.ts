@@ -9,7 +9,9 @@ import { labelLines, labelTexts, writeLabelSet } from './labels.ts';
 
 test('the same options give the same bytes, another seed gives other texts', () => {
   const [once, again] = [0, 0].map(() => labelLines({ split: 'judge', count: 20, seed: 3 }));
-  expect(once).toEqual(again);
+  const bytes = (lines: typeof once) =>
+    lines?.map(({ text, data }) => [text, Buffer.from(data.buffer).toString('base64')]);
+  expect(bytes(once)).toEqual(bytes(again));
   expect(labelTexts({ split: 'judge', count: 20, seed: 4 })).not.toEqual(once?.map((line) => line.text));
 });
 
@@ -41,11 +43,11 @@ test('a set on disk holds the same lines', async () => {
   }
 });
 
-test('the fp32 model reads 80 to 92 % of evaluation lines exactly', async () => {
+test('the fp32 model reads 80 to 92 % of evaluation lines exactly', { timeout: 240_000 }, async () => {
   const keys = readKeys();
   expect(keys.length).toBe(6625);
   const session = await ort.InferenceSession.create(labelsModelPath);
-  const lines = labelLines({ split: 'judge', count: 300 });
+  const lines = labelLines({ split: 'judge', count: 200 });
   let exact = 0;
   for (const { text, width, data } of lines) {
     const [scores] = Object.values(await session.run({ x: new ort.Tensor('float32', data, [1, 3, 48, width]) }));
