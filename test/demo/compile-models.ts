@@ -9,7 +9,7 @@ import type { Screen } from './screen.ts';
 
 const SIZES = { calibrate: 64, judge: 160, commands: 60 };
 /** No device may take longer for a line or a command; far above what a good release takes, far below the slow one. */
-const BUDGET_US = 400_000;
+const BUDGET_US = 200_000;
 
 export interface DemoPack {
   readonly name: string;
