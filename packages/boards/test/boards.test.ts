@@ -80,9 +80,7 @@ test.each([
   ['escape sequence', GOOD.replace('My board', '"\\e[2J"')],
   ['negative cores', GOOD.replace('cores: 4', 'cores: -4')],
 ])('#55 %s is refused', (_, text) => {
-  const start = performance.now();
   expect(() => parseBoard(text, 'board.yaml')).toThrow(expect.objectContaining({ code: 'boards/invalid' }));
-  expect(performance.now() - start).toBeLessThan(1000);
   expect(Object.keys(Object.prototype)).toEqual([]);
 });
 

@@ -86,15 +86,23 @@ describe('#33 the entries', () => {
     expect(await file.floats('__proto__')).toHaveLength(0);
     await file.close();
   });
-  test('#33 100,000 entries take under a second of CPU time', async () => {
-    const entries = Array.from({ length: 100_000 }, (_, i) => `"t${i}":${entry([1], i * 4, i * 4 + 4)}`);
-    const bytes = build(`{${entries.join(',')}}`, 400_000);
-    const before = process.cpuUsage();
-    const file = await open(bytes);
-    expect(process.cpuUsage(before).user).toBeLessThan(1e6);
-    expect(file.tensors.size).toBe(100_000);
-    await file.close();
-  });
+  test('#33 100,000 entries take time that grows with their number, not its square', async () => {
+    const cpuMicros = async (count: number) => {
+      const entries = Array.from({ length: count }, (_, i) => `"t${i}":${entry([1], i * 4, i * 4 + 4)}`);
+      const bytes = build(`{${entries.join(',')}}`, count * 4);
+      const before = process.cpuUsage();
+      const file = await open(bytes);
+      const { user } = process.cpuUsage(before);
+      expect(file.tensors.size).toBe(count);
+      await file.close();
+      return user;
+    };
+    // The best of several, in turns: other work on the machine only ever adds. A square would give 16.
+    const times: [number, number][] = [];
+    for (let turn = 0; turn < 3; turn++) times.push([await cpuMicros(25_000), await cpuMicros(100_000)]);
+    const [quarter, whole] = [0, 1].map((which) => Math.min(...times.map((pair) => pair[which] ?? 0)));
+    expect((whole ?? 0) / (quarter ?? 0)).toBeLessThan(10);
+  }, 30_000);
 });
 
 test('#33 a FIFO in the file’s place is refused and does not hang', async () => {
