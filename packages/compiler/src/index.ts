@@ -11,6 +11,16 @@ export type { DataInput, DataSet, Sample, TextSample } from './data/data-set.ts'
 export { openData } from './data/open-data.ts';
 export { type MergedModule, mergeLora } from './lora/merge.ts';
 export { type EvalOptions, type EvalReport, evaluate } from './evaluate/evaluate.ts';
-export { inspect, type InspectReport, type PlanEntry, type Port, type TensorReport } from './inspect/inspect.ts';
+export type { ActivationReport } from './analyze/activations.ts';
+export type { Distribution } from './analyze/distribution.ts';
+export type { Outlier } from './analyze/far-values.ts';
+export {
+  inspect,
+  type InspectOptions,
+  type InspectReport,
+  type PlanEntry,
+  type Port,
+  type TensorReport,
+} from './inspect/inspect.ts';
 export { loadModel, quantize, type QuantizeOptions } from './quantize.ts';
 export { compareLatency, type LatencyReport } from './compile/latency.ts';

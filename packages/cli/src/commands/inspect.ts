@@ -1,12 +1,17 @@
-import { type InspectReport, inspect as inspectModel, type TensorReport } from '@flotilla/compiler';
+import { type InspectReport, inspect as inspectModel, type Outlier, type TensorReport } from '@flotilla/compiler';
 import type { CommandModule } from 'yargs';
 import { untilInterrupted } from '../interrupt.ts';
+import { atLeast } from '../options.ts';
 import { type Globals, print } from '../output.ts';
+import { progressBar } from '../progress.ts';
 import { bytes, facts, percent, sparkline, table } from '../text.ts';
 
 interface Args extends Globals {
   readonly model: string;
   readonly all: boolean;
+  readonly data: string | undefined;
+  readonly samples: number;
+  readonly channels: boolean;
 }
 
 export const inspect: CommandModule<Globals, Args> = {
@@ -16,10 +21,28 @@ export const inspect: CommandModule<Globals, Args> = {
     args
       .positional('model', { type: 'string', demandOption: true, describe: '.onnx file, folder or pack' })
       .option('all', { type: 'boolean', default: false, describe: 'Every tensor and node, not only the largest' })
-      .example('flotilla inspect model.onnx', 'nothing is changed; a 1.9 GB model opens in under a second'),
+      .option('data', { type: 'string', describe: 'Samples to watch the activations on, PATH[:N]' })
+      .option('samples', { type: 'number', default: 16, describe: 'Samples that are run at most' })
+      .option('channels', { type: 'boolean', default: false, describe: "Each channel's own figures in the --json" })
+      .example('flotilla inspect model.onnx', 'weights: nothing is changed, tensors are read one at a time')
+      .example('flotilla inspect rec.onnx --data calibrate/:8', 'activations too, their outliers by name'),
   async handler(argv) {
-    const report = await inspectModel(argv.model, { signal: untilInterrupted() });
-    print(argv, report, (r) => inspectText(r, argv.all ? Number.POSITIVE_INFINITY : SHOWN));
+    const { model, data, channels } = argv;
+    const samples = atLeast('samples', argv.samples, 1);
+    const bar = progressBar(argv);
+    try {
+      const report = await inspectModel(model, {
+        data,
+        samples,
+        channels,
+        signal: untilInterrupted(),
+        onProgress: (progress) => bar.update(progress),
+      });
+      bar.end();
+      print(argv, report, (r) => inspectText(r, argv.all ? Number.POSITIVE_INFINITY : SHOWN));
+    } finally {
+      bar.end();
+    }
   },
 };
 
@@ -53,6 +76,8 @@ function inspectText(report: InspectReport, most: number): string {
       ),
     ),
     section('largest tensors', tensors.length, most, tensorTable(tensors.slice(0, most))),
+    ...outlierSection('outliers in weights', tensors, most),
+    ...activationSections(report, most),
     section(
       'plan',
       plan.length,
@@ -63,6 +88,62 @@ function inspectText(report: InspectReport, most: number): string {
       ),
     ),
   ].join('\n\n');
+}
+
+/** The activations that int8 would hold worst come first: they are what a person looks for. */
+function activationSections({ activations }: InspectReport, most: number): string[] {
+  if (!activations) return [];
+  const { samples, values } = activations;
+  const worst = values.toSorted((a, b) => (a.sqnrDb.int8 ?? 999) - (b.sqnrDb.int8 ?? 999));
+  const rows = worst
+    .slice(0, most)
+    .map((v) => [
+      v.name,
+      v.op,
+      sparkline(v.histogram),
+      `${v.min.toPrecision(3)} … ${v.max.toPrecision(3)}`,
+      v.std.toPrecision(3),
+      v.kurtosis?.toFixed(0) ?? '–',
+      percent(v.sparsity),
+      deadOf(v),
+      v.outliers,
+      decibels(v.sqnrDb.int8),
+      decibels(v.sqnrDb.int8Clipped),
+    ]);
+  const header = ['value', 'op', 'distribution', 'range', 'std', 'kurtosis', 'zero', 'dead', 'outliers', 'int8 dB'];
+  const title = `activations over ${samples} samples, those first that one interval of int8 holds worst`;
+  return [
+    section(title, values.length, most, table([...header, 'clipped'], rows)),
+    ...outlierSection('outliers in activations', values, most),
+  ];
+}
+
+interface WithOutliers {
+  readonly name: string;
+  readonly node: string;
+  readonly farthest: readonly Outlier[];
+}
+
+/** Which tensor, which channel, which value. */
+function outlierSection(title: string, tensors: readonly WithOutliers[], most: number): string[] {
+  const all = tensors.flatMap(({ name, node, farthest }) => farthest.map((outlier) => ({ name, node, outlier })));
+  if (all.length === 0) return [];
+  const rows = all
+    .toSorted((a, b) => b.outlier.sigmas - a.outlier.sigmas)
+    .slice(0, most)
+    .map(({ name, node, outlier: { at, channel, sample, value, sigmas } }) => [
+      name,
+      node,
+      channel ?? '–',
+      `[${at.join(', ')}]${sample === null ? '' : ` of sample ${sample}`}`,
+      value.toPrecision(4),
+      sigmas.toFixed(0),
+    ]);
+  return [section(title, all.length, most, table(['tensor', 'node', 'channel', 'at', 'value', 'σ'], rows))];
+}
+
+function deadOf({ channels }: { readonly channels: TensorReport['channels'] }): string {
+  return channels === null ? '–' : `${channels.dead.length}/${channels.count}`;
 }
 
 function section(title: string, count: number, most: number, body: string): string {
@@ -77,11 +158,15 @@ function tensorTable(tensors: readonly TensorReport[]): string {
     sparkline(t.histogram),
     `${t.min.toPrecision(3)} … ${t.max.toPrecision(3)}`,
     t.std.toPrecision(3),
+    t.kurtosis?.toFixed(1) ?? '–',
+    percent(t.sparsity),
+    deadOf(t),
     t.outliers,
     decibels(t.sqnrDb.int8),
     decibels(t.sqnrDb.int4),
   ]);
-  return table(['of node', 'shape', 'bytes', 'distribution', 'range', 'std', 'outliers', 'int8 dB', 'int4 dB'], rows);
+  const header = ['of node', 'shape', 'bytes', 'distribution', 'range', 'std', 'kurtosis', 'zero', 'dead', 'outliers'];
+  return table([...header, 'int8 dB', 'int4 dB'], rows);
 }
 
 function decibels(value: number | null): string {

@@ -1,23 +1,24 @@
-import { mkdtemp, rm, stat } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { openModelFolder } from '@flotilla/checkpoint';
-import { elementCount, floats, type Model, openModel, type Tensor, type ValueInfo } from '@flotilla/onnx';
-import { openPack } from '@flotilla/pack';
+import { elementCount, floats, type Model, type Tensor, type ValueInfo } from '@flotilla/onnx';
+import { type ActivationReport, observeActivations } from '../analyze/activations.ts';
+import { type Distribution, DistributionWatch } from '../analyze/distribution.ts';
+import { type WeightLosses, weightLosses } from '../analyze/losses.ts';
+import { calibrationData } from '../compile/samples.ts';
 import { constantsOf } from '../compile/source.ts';
-import { isPack } from '../evaluate/open-judged.ts';
+import { openData } from '../data/open-data.ts';
 import { isHead } from '../int4/is-head.ts';
-import { sizesAt, type WeightSite, weightSite } from '../int4/weight-site.ts';
 import { isPositionTable } from '../int4/position-table.ts';
-import { type WeightStats, weightStats } from './weight-stats.ts';
+import { sizesAt, type WeightSite, weightSite } from '../int4/weight-site.ts';
+import { sessionInputs } from './model-inputs.ts';
+import { openGraph } from './open-graph.ts';
 
-export interface TensorReport extends WeightStats {
+export interface TensorReport extends Distribution {
   readonly name: string;
   /** The node that reads it, by which a person finds it; '' where several or none do. */
   readonly node: string;
   readonly shape: readonly number[];
   readonly dtype: string;
   readonly bytes: number;
+  readonly sqnrDb: WeightLosses;
 }
 
 export interface PlanEntry {
@@ -46,6 +47,19 @@ export interface InspectReport {
   /** Bytes of weights by layer: the node's path without its last part, or the node where it has no path. */
   readonly layers: readonly { readonly layer: string; readonly bytes: number }[];
   readonly plan: readonly PlanEntry[];
+  /** Float values over the data, in the graph's order; null where no data was given. */
+  readonly activations: { readonly samples: number; readonly values: readonly ActivationReport[] } | null;
+}
+
+export interface InspectOptions {
+  /** As `openData` reads it: activations are observed on it. */
+  readonly data?: string | undefined;
+  /** Samples that are run at most. Default 16. */
+  readonly samples?: number | undefined;
+  /** Each channel's own range, mean and standard deviation too. Default false. */
+  readonly channels?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: { step: string; done: number; total: number | undefined }) => void) | undefined;
 }
 
 export interface Port {
@@ -55,48 +69,47 @@ export interface Port {
 }
 
 /**
- * What is in a model that a person has never seen. Tensors are read one at a time.
+ * What is in a model that a person has never seen: tensors are read one at a time, and with data its activations watched
+ * go by.
  * @param path an `.onnx` file, a folder in Hugging Face layout, or a pack
+ * @throws {CompilerError} `compiler/data`, `compiler/calibration`; what checkpoint, onnx and pack throw
  */
-export async function inspect(
-  path: string,
-  options: { readonly signal?: AbortSignal | undefined } = {},
-): Promise<InspectReport> {
-  if (await isPack(path)) return inspectPack(path, options.signal);
-  const { onnxPath } = await openModelFolder(path);
-  return describe(await openModel(onnxPath, options), path, (await stat(onnxPath)).size, options.signal);
-}
-
-async function inspectPack(path: string, signal: AbortSignal | undefined): Promise<InspectReport> {
-  const pack = await openPack(path, { signal });
-  const folder = await mkdtemp(join(tmpdir(), 'flotilla-inspect-'));
+export async function inspect(path: string, options: InspectOptions = {}): Promise<InspectReport> {
+  const { data, samples, channels, signal, onProgress } = options;
+  const opened = await openGraph(path, signal);
+  const { model, fileBytes, tokenizer } = opened;
   try {
-    const files = pack.config.files.filter(({ role }) => role === 'model' || role === 'model-data');
-    for (const file of files) await pack.extract(file.path, join(folder, file.path));
-    const graph = files.find(({ role }) => role === 'model')?.path ?? 'model.onnx';
-    const model = await openModel(join(folder, graph), { signal });
-    return describe(
-      model,
-      path,
-      files.reduce((sum, file) => sum + file.bytes, 0),
+    const inputs = sessionInputs(model);
+    // Looked for first: a mistyped name must not cost the reading of all weights.
+    const set = data === undefined ? undefined : await openData(data, { inputs });
+    const facts = await describe(model, path, fileBytes, options);
+    if (!set) return { ...facts, activations: null };
+    const { activations, samples: count } = await observeActivations(model, calibrationData(set, inputs, tokenizer), {
+      most: samples,
+      bins: BINS,
+      detail: channels,
       signal,
-    );
+      progress: (done, total) => onProgress?.({ step: 'activations', done, total }),
+    });
+    return { ...facts, activations: { samples: count, values: activations } };
   } finally {
-    await pack.close();
-    await rm(folder, { recursive: true, force: true });
+    await opened.close();
   }
 }
 
-function describe(model: Model, path: string, fileBytes: number, signal: AbortSignal | undefined): InspectReport {
+async function describe(
+  model: Model,
+  path: string,
+  fileBytes: number,
+  { channels, signal, onProgress }: InspectOptions,
+): Promise<Omit<InspectReport, 'activations'>> {
   const sites = weightSites(model);
-  const byTensor = new Map<string, WeightSite>();
-  for (const site of sites) if (typeof site.found !== 'string') byTensor.set(site.found.tensor.name, site.found);
   const constants = [...constantsOf(model)];
-  const tensors: TensorReport[] = [];
-  for (const tensor of constants) {
-    signal?.throwIfAborted();
-    if (isFloat(tensor) && elementCount(tensor) >= SMALLEST) tensors.push(report(tensor, byTensor.get(tensor.name)));
-  }
+  const tensors = await weightReports(model, {
+    channels,
+    signal,
+    progress: (done, total) => onProgress?.({ step: 'weights', done, total }),
+  });
   const held = constants.reduce((sum, tensor) => sum + tensor.byteLength, 0);
   return {
     path,
@@ -112,6 +125,30 @@ function describe(model: Model, path: string, fileBytes: number, signal: AbortSi
   };
 }
 
+/** Distributions of the float constants of at least 64 elements, and what each format would keep of the weights among them. */
+export async function weightReports(
+  model: Model,
+  options: {
+    readonly channels?: boolean | undefined;
+    readonly signal?: AbortSignal | undefined;
+    readonly progress?: ((done: number, total: number) => void) | undefined;
+  } = {},
+): Promise<TensorReport[]> {
+  const byTensor = new Map<string, WeightSite>();
+  for (const { found } of weightSites(model)) if (typeof found !== 'string') byTensor.set(found.tensor.name, found);
+  const floating = [...constantsOf(model)].filter((tensor) => isFloat(tensor) && elementCount(tensor) >= SMALLEST);
+  const reports: TensorReport[] = [];
+  for (const [done, tensor] of floating.entries()) {
+    options.progress?.(done, floating.length);
+    // Lets the signal and the progress bar in: one tensor can take a second.
+    await new Promise(setImmediate);
+    options.signal?.throwIfAborted();
+    reports.push(report(tensor, byTensor.get(tensor.name), options.channels ?? false));
+  }
+  return reports;
+}
+
+const BINS = 24;
 const SMALLEST = 64;
 const WEIGHT_OPS: ReadonlySet<string> = new Set(['Conv', 'Gemm', 'MatMul', 'Gather', 'ConvTranspose', 'LSTM', 'GRU']);
 
@@ -153,11 +190,15 @@ function planFor(op: string, node: string, found: WeightSite | string): PlanEntr
   return { node, op, format: 'int4', reason: 'blocks of 32', bytes, saves: Math.max(0, Math.round(bytes - kept)) };
 }
 
-function report(tensor: Tensor, site: WeightSite | undefined): TensorReport {
+function report(tensor: Tensor, site: WeightSite | undefined, channels: boolean): TensorReport {
   const sizes = site && tensor.dtype === 'float32' ? sizesAt(tensor.dims, site.axis) : undefined;
   const { name, dims, dtype, byteLength } = tensor;
   const node = site ? site.node.name || (site.node.outputs[0] ?? '') : '';
-  return { name, node, shape: dims, dtype, bytes: byteLength, ...weightStats(floats(tensor), sizes) };
+  const values = floats(tensor);
+  const watch = new DistributionWatch();
+  watch.observe(values, dims, site?.channelAxis ?? 0);
+  const sqnrDb = weightLosses(values, sizes, watch.moments.energy);
+  return { name, node, shape: dims, dtype, bytes: byteLength, ...watch.report(BINS, channels), sqnrDb };
 }
 
 function layersOf(sites: readonly Site[]): InspectReport['layers'] {
