@@ -20,6 +20,8 @@ export type RuntimeErrorCode =
   | 'runtime/tokenizer'
   /** doc: the prompt has more tokens than the model's context holds; shorten it */
   | 'runtime/context'
+  /** doc: an option of text generation is outside its range, or has no effect beside the others; the message says which values make sense */
+  | 'runtime/options'
   /** doc: the model is not a causal language model with a KV cache in the naming of Optimum's exports */
   | 'runtime/not-text'
   /** doc: the pack has no model, golden vectors or tolerance for this board's class; compile it for this board */

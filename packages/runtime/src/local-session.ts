@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises';
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
+import { type DecodeAnswer, Decoder, type DecodeStep } from './decoder.ts';
 import { RuntimeError } from './errors.ts';
 import { LatencyRecorder } from './latency.ts';
 import { processMemory } from './process-memory.ts';
@@ -44,7 +45,7 @@ export class LocalSession implements LoadedSession {
   /** ONNX Runtime's own session, to compare with. */
   readonly bare: InferenceSession;
   private readonly Tensor: OrtTensorClass;
-  private readonly kept = new Map<string, OrtTensor>();
+  private decoder: Decoder | undefined;
   private weightsBytes: number | undefined;
   private ran = false;
   private closed = false;
@@ -69,16 +70,15 @@ export class LocalSession implements LoadedSession {
   async run(feeds: Tensors, options: RunOptions = {}): Promise<Tensors> {
     if (this.closed) throw new RuntimeError('runtime/closed', 'the session is closed');
     options.signal?.throwIfAborted();
-    checkFeeds(this.inputs, feeds, this.kept);
+    checkFeeds(this.inputs, feeds);
     const results = await this.runOrt(this.ortFeeds(feeds), fetchList(options, this.outputs));
     this.ran = true;
     options.signal?.throwIfAborted();
-    return this.takeOutputs(results, options);
+    return tensorsOf(results, options.fetches);
   }
 
   private ortFeeds(feeds: Tensors): { [name: string]: OrtTensor } {
     const all: { [name: string]: OrtTensor } = {};
-    for (const [name, tensor] of this.kept) all[name] = tensor;
     for (const name of Object.keys(feeds)) all[name] = toOrt(this.Tensor, feeds[name] as TensorValue);
     return all;
   }
@@ -94,15 +94,9 @@ export class LocalSession implements LoadedSession {
     }
   }
 
-  private takeOutputs(results: InferenceSession.OnnxValueMapType, { fetches, keep }: RunOptions): Tensors {
-    const outputs: { [name: string]: TensorValue } = {};
-    for (const name of fetches ?? Object.keys(results)) outputs[name] = fromOrt(results[name] as OrtTensor);
-    if (keep) for (const name of Object.keys(keep)) this.kept.set(keep[name] as string, results[name] as OrtTensor);
-    return outputs;
-  }
-
-  async forget(): Promise<void> {
-    this.kept.clear();
+  async decode(step: DecodeStep): Promise<DecodeAnswer> {
+    this.decoder ??= new Decoder(this);
+    return this.decoder.step(step);
   }
 
   async measure(feeds: readonly Tensors[], options: MeasureOptions = {}): Promise<Measurement> {
@@ -142,16 +136,21 @@ export class LocalSession implements LoadedSession {
   async close(): Promise<void> {
     if (this.closed) return;
     this.closed = true;
-    this.kept.clear();
+    this.decoder = undefined;
     this.bare.endProfiling();
     await this.bare.release();
   }
 }
 
-function fetchList({ fetches, keep }: RunOptions, outputs: readonly SessionInput[]): readonly string[] | undefined {
-  if (!fetches && !keep) return undefined;
-  const names = new Set(fetches ?? outputs.map((output) => output.name));
-  if (keep) for (const name of Object.keys(keep)) names.add(name);
+function tensorsOf(results: InferenceSession.OnnxValueMapType, fetches: readonly string[] | undefined): Tensors {
+  const outputs: { [name: string]: TensorValue } = {};
+  for (const name of fetches ?? Object.keys(results)) outputs[name] = fromOrt(results[name] as OrtTensor);
+  return outputs;
+}
+
+function fetchList({ fetches }: RunOptions, outputs: readonly SessionInput[]): readonly string[] | undefined {
+  if (!fetches) return undefined;
+  const names = new Set(fetches);
   for (const name of names)
     if (!outputs.some((output) => output.name === name))
       throw new RuntimeError('runtime/input', `${JSON.stringify(name)} is not an output of the model`, { where: name });

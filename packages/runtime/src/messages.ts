@@ -1,4 +1,5 @@
 import type { Board } from '@flotilla/boards';
+import type { DecodeAnswer, DecodeStep } from './decoder.ts';
 import type { RuntimeErrorCode } from './errors.ts';
 import type { MeasureOptions, Memory, SessionInput, SessionOptions, Tensors } from './types.ts';
 
@@ -9,10 +10,9 @@ export type Request =
       readonly kind: 'run';
       readonly feeds: Tensors;
       readonly fetches: readonly string[] | undefined;
-      readonly keep: { readonly [output: string]: string } | undefined;
     }
   | { readonly kind: 'lower'; readonly modelPath: string; readonly board: Board; readonly folder: string }
-  | { readonly kind: 'forget' }
+  | { readonly kind: 'decode'; readonly step: DecodeStep }
   | {
       readonly kind: 'measure';
       readonly feeds: readonly Tensors[];
@@ -30,7 +30,7 @@ export interface Answers {
   };
   readonly run: Tensors;
   readonly lower: null;
-  readonly forget: null;
+  readonly decode: DecodeAnswer;
   readonly measure: { readonly latency: Uint8Array; readonly firstMs: number | null; readonly seconds: number };
   readonly stop: null;
   readonly memory: Memory;

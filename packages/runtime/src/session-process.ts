@@ -56,9 +56,8 @@ async function carryOut(request: Request): Promise<Answers[keyof Answers]> {
   switch (request.kind) {
     case 'run':
       return session.run(request.feeds, request);
-    case 'forget':
-      await session.forget();
-      return null;
+    case 'decode':
+      return session.decode(request.step);
     case 'measure': {
       stop = new AbortController();
       const measured = await session.measure(request.feeds, { ...request.options, signal: stop.signal });

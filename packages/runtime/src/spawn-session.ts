@@ -1,4 +1,5 @@
 import { Child } from './child.ts';
+import type { DecodeAnswer, DecodeStep } from './decoder.ts';
 import { RuntimeError } from './errors.ts';
 import { LatencyRecorder } from './latency.ts';
 import type { Answers, Request } from './messages.ts';
@@ -83,14 +84,13 @@ export class ChildSession implements LoadedSession {
 
   /** An aborted run ends the child: native code cannot be interrupted. */
   async run(feeds: Tensors, options: RunOptions = {}): Promise<Tensors> {
-    // Also in the child, which knows what it keeps; here so that a wrong name costs no copy.
-    checkFeeds(this.inputs, feeds, { has: () => true });
-    const { fetches, keep, signal } = options;
-    return this.ask({ kind: 'run', feeds, fetches, keep }, this.timeoutMs, signal);
+    checkFeeds(this.inputs, feeds); // also in the child; here so that a wrong one costs no copy
+    const { fetches, signal } = options;
+    return this.ask({ kind: 'run', feeds, fetches }, this.timeoutMs, signal);
   }
 
-  async forget(): Promise<void> {
-    await this.ask({ kind: 'forget' }, this.timeoutMs);
+  async decode(step: DecodeStep): Promise<DecodeAnswer> {
+    return this.ask({ kind: 'decode', step }, this.timeoutMs);
   }
 
   async measure(feeds: readonly Tensors[], options: MeasureOptions = {}): Promise<Measurement> {

@@ -42,22 +42,15 @@ export function elements(dims: readonly number[]): number {
   return dims.reduce((product, dim) => product * dim, 1);
 }
 
-/**
- * @param kept inputs that the session holds already
- * @throws {RuntimeError} `runtime/input`
- */
-export function checkFeeds(
-  inputs: readonly SessionInput[],
-  feeds: Tensors,
-  kept?: { has(name: string): boolean },
-): void {
+/** @throws {RuntimeError} `runtime/input` */
+export function checkFeeds(inputs: readonly SessionInput[], feeds: Tensors): void {
   let fed = 0;
   for (const input of inputs) {
     const tensor = Object.hasOwn(feeds, input.name) ? feeds[input.name] : undefined;
     if (tensor) {
       fed++;
       checkTensor(input, tensor);
-    } else if (!kept?.has(input.name)) throw badInput(input.name, `is missing (${describe(input)})`);
+    } else throw badInput(input.name, `is missing (${describe(input)})`);
   }
   if (fed === Object.keys(feeds).length) return;
   const names = new Set(inputs.map((input) => input.name));

@@ -1,14 +1,19 @@
+import { randomInt } from 'node:crypto';
 import { type DecoderIo, decoderIo } from './decoder-io.ts';
+import { KvCache } from './kv-cache.ts';
 import { RuntimeError } from './errors.ts';
+import { checkSampling } from './sampling.ts';
 import { type GenerateOptions, type Generation, TextUnderWay } from './text-under-way.ts';
 import type { TextTokenizer } from './tokenizer.ts';
 import type { LoadedSession, TensorValue } from './types.ts';
 
 /** Prompts of one length that run together: more fill the cache, fewer leave the matrix kernels idle. */
 const BATCH = 32;
+/** Tokens of a prompt that are read at a time: between two pieces a text can be given up. */
+const PIECE = 512;
 
 /**
- * Greedy text from a decoder with a KV cache. The cache stays in the session; only logits leave it.
+ * Text from a decoder with a KV cache. Cache and logits stay in the session; tokens leave it.
  * One text (or batch) at a time: a second call waits.
  * @throws {RuntimeError} `runtime/not-text`, `runtime/tokenizer` where the tokenizer knows more tokens than the model
  */
@@ -16,6 +21,8 @@ export class TextModel {
   readonly tokenizer: TextTokenizer;
   private readonly session: LoadedSession;
   private readonly io: DecoderIo;
+  /** What the session's cache holds, per row. */
+  private cached: readonly (readonly number[])[] = [];
   private queue: Promise<unknown> = Promise.resolve();
 
   constructor(session: LoadedSession, tokenizer: TextTokenizer) {
@@ -24,7 +31,7 @@ export class TextModel {
     this.io = decoderIo(session);
   }
 
-  /** @throws {RuntimeError} `runtime/context`; as `Session.run`; `signal`'s reason, between two tokens */
+  /** @throws {RuntimeError} `runtime/context`, `runtime/options`; as `Session.run`; `signal`'s reason, between two tokens */
   async generate(prompt: string, options: GenerateOptions = {}): Promise<Generation> {
     return this.generateFromIds(this.tokenizer.encode(prompt), options);
   }
@@ -37,7 +44,7 @@ export class TextModel {
 
   /**
    * Several prompts, answers in their order. Prompts of the same number of tokens run as one batch, without padding,
-   * so that each gets the numbers that it would get alone (up to the order of float sums).
+   * so that each gets the numbers that it would get alone (up to the order of float sums), and the same draws.
    */
   async generateAll(prompts: readonly string[], options: GenerateOptions = {}): Promise<Generation[]> {
     const encoded = prompts.map((prompt) => this.tokenizer.encode(prompt));
@@ -63,55 +70,89 @@ export class TextModel {
   /** Logits `[length, vocabulary]` of a whole sequence, from an empty cache. */
   async logits(ids: readonly number[]): Promise<TensorValue & { dtype: 'float32' }> {
     return this.alone(async () => {
-      const { keep: _, ...io } = this.io;
-      const feeds = { ...io.emptyPast(1), ...io.stepFeeds(ids, 1, 0) };
+      const empty = new KvCache(this.io);
+      empty.cut(1, 0);
+      const place = { batch: 1, past: 0, capacity: 0, lastOnly: false };
+      const feeds = { ...empty.feeds(), ...this.io.stepFeeds(ids, place) };
       const { logits } = await this.session.run(feeds, { fetches: ['logits'] });
-      const { data, dims } = asFloat32(logits);
-      return { dtype: 'float32', dims: dims.slice(1), data };
+      if (logits?.dtype !== 'float32')
+        throw new RuntimeError('runtime/not-text', `logits are ${logits?.dtype}, not float32`);
+      return { dtype: 'float32', dims: logits.dims.slice(1), data: logits.data };
     });
   }
 
   /** The prompts have one length. */
   private generateIds(prompts: readonly (readonly number[])[], options: GenerateOptions): Promise<Generation[]> {
     return this.alone(async () => {
-      this.checkPrompts(prompts, options);
-      const rows = prompts.map((ids) => new TextUnderWay(ids.length, this.tokenizer, options));
-      try {
-        await this.decode(prompts.flat(), rows, options);
-      } finally {
-        await this.session.forget();
-      }
-      return rows.map((row) => row.result());
+      checkOptions(options);
+      this.checkPrompts(prompts);
+      const seed = options.seed === undefined ? randomInt(2 ** 32) : options.seed >>> 0;
+      const rows = prompts.map((ids) => new TextUnderWay(ids.length, this.tokenizer, options, seed));
+      const reused = (options.reusePrefix ?? options.seed === undefined) ? this.sharedPrefix(prompts) : 0;
+      const modelMs = await this.decode(prompts, reused, rows, options);
+      return rows.map((row) => row.result(reused, modelMs));
     });
   }
 
+  /** @returns time in ONNX Runtime */
   private async decode(
-    prompt: readonly number[],
+    prompts: readonly (readonly number[])[],
+    reused: number,
     rows: readonly TextUnderWay[],
-    { signal }: GenerateOptions,
-  ): Promise<void> {
-    const { io, session } = this;
-    const batch = rows.length;
+    options: GenerateOptions,
+  ): Promise<number> {
+    const length = prompts[0]?.length ?? 0;
     const start = performance.now();
-    let ids = prompt;
-    for (let past = 0; ; past += ids.length / batch, ids = rows.map((row) => row.next)) {
-      signal?.throwIfAborted();
-      const feeds = io.stepFeeds(ids, batch, past);
-      const all = past === 0 ? { ...io.emptyPast(batch), ...feeds } : feeds;
-      const { logits } = await session.run(all, { fetches: ['logits'], keep: io.keep });
-      const { data, dims } = asFloat32(logits);
-      const [, length = 0, size = 0] = dims;
-      for (const [r, row] of rows.entries())
-        row.take(argMax(data, ((r + 1) * length - 1) * size, size), performance.now() - start);
-      if (rows.every((row) => row.stopReason !== undefined)) return;
+    let modelMs = 0;
+    let past = reused;
+    let now = prompts.map((ids) => ids.slice(past, past + PIECE));
+    for (;;) {
+      options.signal?.throwIfAborted();
+      const last = past + (now[0]?.length ?? 0) >= length;
+      const step = await this.step(now, past, last ? { rows, options } : undefined);
+      modelMs += step.modelMs;
+      past += now[0]?.length ?? 0;
+      if (last) {
+        for (const [r, row] of rows.entries()) row.take(step.ids[r] ?? -1, performance.now() - start);
+        if (rows.every((row) => row.stopReason !== undefined)) return modelMs;
+      }
+      now = last ? rows.map((row) => [row.next]) : prompts.map((ids) => ids.slice(past, past + PIECE));
     }
   }
 
-  private checkPrompts(prompts: readonly (readonly number[])[], { maxTokens = 64 }: GenerateOptions): void {
+  private async step(
+    now: readonly (readonly number[])[],
+    past: number,
+    wanted: { readonly rows: readonly TextUnderWay[]; readonly options: GenerateOptions } | undefined,
+  ) {
+    const { temperature, topK, topP, minP, repetitionPenalty } = wanted?.options ?? {};
+    const choice = wanted && {
+      sampling: { temperature, topK, topP, minP, repetitionPenalty },
+      draws: wanted.rows.map((row) => row.draw()),
+      allowed: wanted.rows.map(() => undefined),
+    };
+    const before = this.cached;
+    this.cached = []; // until it is known to have gone well
+    const answer = await this.session.decode({ ids: now.flat(), batch: now.length, past, choice });
+    this.cached = now.map((ids, r) => [...(before[r] ?? []).slice(0, past), ...ids]);
+    return answer;
+  }
+
+  /** Tokens that the cache holds of all these prompts; the last one is always read, for its logits. */
+  private sharedPrefix(prompts: readonly (readonly number[])[]): number {
+    if (prompts.length !== this.cached.length) return 0;
+    const shared = prompts.map((ids, r) => {
+      const differs = ids.findIndex((id, i) => this.cached[r]?.[i] !== id);
+      return differs < 0 ? ids.length - 1 : differs;
+    });
+    return Math.min(...shared);
+  }
+
+  private checkPrompts(prompts: readonly (readonly number[])[]): void {
     const length = prompts[0]?.length ?? 0;
     const limit = this.tokenizer.maxTokens ?? Number.POSITIVE_INFINITY;
     if (length === 0) throw new RuntimeError('runtime/input', 'the prompt has no tokens');
-    if (length >= limit || maxTokens < 1)
+    if (length >= limit)
       throw new RuntimeError('runtime/context', `${length} prompt tokens, the context holds ${limit}`, {
         hint: 'shorten the prompt',
       });
@@ -128,13 +169,12 @@ export class TextModel {
   }
 }
 
-function argMax(data: Float32Array, start: number, size: number): number {
-  let best = start;
-  for (let i = start + 1; i < start + size; i++) if ((data[i] ?? 0) > (data[best] ?? 0)) best = i;
-  return best - start;
-}
-
-function asFloat32(tensor: TensorValue | undefined): TensorValue & { dtype: 'float32' } {
-  if (tensor?.dtype === 'float32') return tensor;
-  throw new RuntimeError('runtime/not-text', `logits are ${tensor?.dtype}, not float32`);
+/** @throws {RuntimeError} `runtime/options` */
+function checkOptions(options: GenerateOptions): void {
+  checkSampling(options);
+  const { maxTokens = 1, seed = 0 } = options;
+  if (!Number.isSafeInteger(maxTokens) || maxTokens < 1)
+    throw new RuntimeError('runtime/options', 'maxTokens must be a whole number above 0', { where: 'maxTokens' });
+  if (!Number.isSafeInteger(seed))
+    throw new RuntimeError('runtime/options', 'seed must be a whole number', { where: 'seed' });
 }

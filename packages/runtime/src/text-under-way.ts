@@ -1,25 +1,43 @@
+import { RuntimeError } from './errors.ts';
+import { randomFrom } from './random.ts';
+import type { Sampling } from './sampling.ts';
+import { StopStrings } from './stop-strings.ts';
 import { TextStream } from './text-stream.ts';
 import type { TextTokenizer } from './tokenizer.ts';
 
-export interface GenerateOptions {
+export interface GenerateOptions extends Sampling {
   /** Default 64. */
   readonly maxTokens?: number | undefined;
   /** The text ends before the first of these that appears. */
   readonly stop?: readonly string[] | undefined;
+  /** The same seed gives the same text; its low 32 bits count. Default: another one each time. */
+  readonly seed?: number | undefined;
+  /**
+   * Whether what the session read for the last request, and this prompt begins with, need not be read again. It differs
+   * from what is read afresh in its last bits; so by default it is taken unless `seed` asks for the same text each time.
+   */
+  readonly reusePrefix?: boolean | undefined;
+  /** Ends the text between two tokens, or between two pieces of a long prompt. */
   readonly signal?: AbortSignal | undefined;
-  /** Text as it comes; may run a stop string's beginning ahead of the result. */
+  /** Text as it comes, in whole characters; the pieces together are the result's text. */
   readonly onToken?: ((piece: string, id: number) => void) | undefined;
 }
 
 export interface Generation {
   readonly text: string;
   readonly promptTokens: number;
+  /** Of these, taken from an earlier request. */
+  readonly reusedTokens: number;
   /** Ids made, an end-of-text token not among them. */
   readonly ids: readonly number[];
   readonly tokens: number;
   readonly timeToFirstTokenMs: number;
   /** After the first token; null below two tokens. Of one text, also when several ran together. */
   readonly tokensPerSecond: number | null;
+  /** Of the whole time until the last token, what passed outside of ONNX Runtime. */
+  readonly overheadShare: number;
+  /** What the draws came from; null where nothing was drawn. */
+  readonly seed: number | null;
   readonly stopReason: 'end' | 'stop' | 'length';
 }
 
@@ -30,22 +48,34 @@ export class TextUnderWay {
   stopReason: Generation['stopReason'] | undefined;
   private readonly ids: number[] = [];
   private readonly stream: TextStream;
+  private readonly stops: StopStrings;
   private readonly tokenizer: TextTokenizer;
   private readonly options: GenerateOptions;
   private readonly promptTokens: number;
-  private cutAt: number | undefined;
+  private readonly seed: number;
+  private readonly random: () => number;
   private firstMs = 0;
   private lastMs = 0;
 
-  constructor(promptTokens: number, tokenizer: TextTokenizer, options: GenerateOptions) {
+  constructor(promptTokens: number, tokenizer: TextTokenizer, options: GenerateOptions, seed: number) {
     this.promptTokens = promptTokens;
     this.tokenizer = tokenizer;
     this.options = options;
     this.stream = new TextStream(tokenizer);
+    this.stops = new StopStrings(options.stop ?? []);
+    this.seed = seed;
+    this.random = randomFrom(seed);
   }
 
+  /** The number that places the next choice. */
+  draw(): number {
+    return this.stopReason === undefined ? this.random() : 0;
+  }
+
+  /** @throws {RuntimeError} `runtime/tokenizer`, `runtime/run` for a token that cannot be one */
   take(id: number, ms: number): void {
     if (this.stopReason !== undefined) return;
+    if (id < 0) throw new RuntimeError('runtime/run', "the model's logits are not numbers");
     if (this.ids.length === 0) this.firstMs = ms;
     this.lastMs = ms;
     this.next = id;
@@ -53,8 +83,12 @@ export class TextUnderWay {
       this.finish('end');
       return;
     }
+    if (!this.tokenizer.has(id))
+      throw new RuntimeError('runtime/tokenizer', `the model wrote token ${id}, which tokenizer.json does not have`, {
+        hint: "put the model's own tokenizer.json beside it",
+      });
     this.ids.push(id);
-    this.emit(this.stream.push(id), id);
+    this.emit(this.stream.push(id));
     if (this.stopReason !== undefined) return;
     const { maxTokens = 64 } = this.options;
     const limit = this.tokenizer.maxTokens ?? Number.POSITIVE_INFINITY;
@@ -63,28 +97,33 @@ export class TextUnderWay {
 
   private finish(reason: Generation['stopReason']): void {
     this.stopReason = reason;
-    if (reason !== 'stop') this.emit(this.stream.end(), this.next);
+    this.emit(this.stream.end());
+    if (this.stopReason === reason) this.tell(this.stops.end());
   }
 
-  private emit(piece: string, id: number): void {
+  private emit(piece: string): void {
     if (piece === '') return;
-    this.options.onToken?.(piece, id);
-    for (const stop of this.options.stop ?? []) {
-      const at = this.stream.text.indexOf(stop, Math.max(0, this.stream.text.length - piece.length - stop.length));
-      if (stop !== '' && at >= 0 && at < (this.cutAt ?? Number.POSITIVE_INFINITY)) this.cutAt = at;
-    }
-    if (this.cutAt !== undefined) this.stopReason = 'stop';
+    this.tell(this.stops.push(piece));
+    if (this.stops.found) this.stopReason = 'stop';
   }
 
-  result(): Generation {
+  private tell(piece: string): void {
+    if (piece !== '') this.options.onToken?.(piece, this.next);
+  }
+
+  /** @param modelMs time in ONNX Runtime up to the last token */
+  result(reusedTokens: number, modelMs: number): Generation {
     const { ids, firstMs, lastMs } = this;
     return {
-      text: this.stream.text.slice(0, this.cutAt),
+      text: this.stops.text,
       promptTokens: this.promptTokens,
+      reusedTokens,
       ids,
       tokens: ids.length,
       timeToFirstTokenMs: firstMs,
       tokensPerSecond: ids.length > 1 && lastMs > firstMs ? ((ids.length - 1) * 1000) / (lastMs - firstMs) : null,
+      overheadShare: lastMs > 0 ? Math.max(0, 1 - modelMs / lastMs) : 0,
+      seed: (this.options.temperature ?? 0) > 0 ? this.seed : null,
       stopReason: this.stopReason ?? 'length',
     };
   }

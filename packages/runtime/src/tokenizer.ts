@@ -7,6 +7,8 @@ export interface TextTokenizer {
   encode(text: string): number[];
   /** Special tokens left out. */
   decode(ids: readonly number[]): string;
+  /** Whether there is such a token. */
+  has(id: number): boolean;
   readonly bosId: number | undefined;
   /** Each of these ends a text. */
   readonly eosIds: ReadonlySet<number>;
@@ -40,6 +42,7 @@ export function loadTokenizer(files: TokenizerFiles): TextTokenizer {
     bosId,
     eosIds: new Set(eosId === undefined ? eos : [...eos, eosId]),
     maxTokens: smallest(modelConfig['max_position_embeddings'], config['model_max_length']),
+    has: (id) => tokenizer.id_to_token(id) !== undefined,
     encode(text) {
       const { ids } = tokenizer.encode(text);
       return addBos && ids[0] !== bosId ? [bosId, ...ids] : ids;

@@ -1,3 +1,4 @@
+import type { DecodeAnswer, DecodeStep } from './decoder.ts';
 import type { LatencyRecorder } from './latency.ts';
 
 /** A tensor on the way into or out of a session. `int4`-typed I/O does not occur. */
@@ -50,11 +51,6 @@ export interface Session {
 export interface RunOptions {
   /** Outputs to return. Default: all. */
   readonly fetches?: readonly string[] | undefined;
-  /**
-   * Outputs that stay where the model lives, as `{ output: input }`: until `forget`, that input is fed with them
-   * wherever a run does not feed it. A KV cache so never travels between processes.
-   */
-  readonly keep?: { readonly [output: string]: string } | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -82,8 +78,11 @@ export interface LoadedSession extends Session {
   /** `processMs`: from the start of the child process to its first message; null in this process. */
   readonly coldStart: { readonly processMs: number | null; readonly loadMs: number };
   run(feeds: Tensors, options?: RunOptions): Promise<Tensors>;
-  /** Drops what `keep` kept. */
-  forget(): Promise<void>;
+  /**
+   * For a language model: reads tokens into a KV cache and chooses the next, where the model lives.
+   * @throws {RuntimeError} `runtime/not-text`; as `run`
+   */
+  decode(step: DecodeStep): Promise<DecodeAnswer>;
   /** Runs the feeds in turn, over and over, where the model lives: no message between processes is in the figures. */
   measure(feeds: readonly Tensors[], options?: MeasureOptions): Promise<Measurement>;
   /** Of the process that holds the model. */

@@ -51,14 +51,6 @@ describe.each([
     await expect(session.run(feeds)).rejects.toMatchObject({ name: 'RuntimeError', code: 'runtime/input' });
   });
 
-  test('keeps outputs for the next run, until it is told to forget', async () => {
-    await session.run(x(1, 2), { keep: { y: 'x' }, fetches: [] });
-    expect([...((await session.run({}, { keep: { y: 'x' } }))['y']?.data ?? [])]).toEqual([3, 4]);
-    await session.forget();
-    await expect(session.run({})).rejects.toMatchObject({ code: 'runtime/input' });
-    await expect(session.run(x(1, 2), { fetches: ['nope'] })).rejects.toMatchObject({ code: 'runtime/input' });
-  });
-
   test('measures: counts, percentiles, and stops when told to', async () => {
     const { latency, seconds } = await session.measure([x(1, 2)], { seconds: 0.2 });
     expect(latency.count).toBeGreaterThan(130);

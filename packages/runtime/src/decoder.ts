@@ -1,0 +1,91 @@
+import { type DecoderIo, decoderIo } from './decoder-io.ts';
+import { RuntimeError } from './errors.ts';
+import { KvCache } from './kv-cache.ts';
+import { chooseToken, type Sampling } from './sampling.ts';
+import type { Session } from './types.ts';
+
+/** Tokens to read behind what the cache holds, and how the next is to be chosen. */
+export interface DecodeStep {
+  /** `[batch, length]`, row-major. */
+  readonly ids: readonly number[];
+  readonly batch: number;
+  /** Tokens of the cache that stay; what lies behind them is dropped. 0: an empty cache. */
+  readonly past: number;
+  /** Undefined: no token is wanted, the ids are only read. */
+  readonly choice?: TokenChoice | undefined;
+}
+
+export interface TokenChoice {
+  readonly sampling: Sampling;
+  /** Per row, in [0, 1); ignored at temperature 0. */
+  readonly draws: readonly number[];
+  /** Per row, a bit per token; undefined: all are allowed. */
+  readonly allowed: readonly (Uint32Array | undefined)[];
+}
+
+export interface DecodeAnswer {
+  /** Per row the next token, −1 where none is allowed; empty where none was wanted. */
+  readonly ids: readonly number[];
+  /** Time in ONNX Runtime. */
+  readonly modelMs: number;
+}
+
+/**
+ * Reads tokens and chooses the next, where the model lives: neither its cache nor its logits travel between processes.
+ * @throws {RuntimeError} `runtime/not-text`
+ */
+export class Decoder {
+  private readonly session: Session;
+  private readonly io: DecoderIo;
+  private readonly cache: KvCache;
+  /** What the cache holds, per row. */
+  private rows: number[][] = [];
+
+  constructor(session: Session) {
+    this.session = session;
+    this.io = decoderIo(session);
+    this.cache = new KvCache(this.io);
+  }
+
+  /** @throws {RuntimeError} as `Session.run`; the cache is then empty */
+  async step({ ids, batch, past, choice }: DecodeStep): Promise<DecodeAnswer> {
+    const { io, cache, session } = this;
+    const length = ids.length / batch;
+    if (!Number.isSafeInteger(length) || length === 0 || past > (batch === this.rows.length ? cache.length : 0))
+      throw new RuntimeError('runtime/input', `${ids.length} tokens in ${batch} rows behind ${past}`);
+    cache.cut(batch, past);
+    this.rows = Array.from({ length: batch }, (_, r) => [
+      ...(this.rows[r] ?? []).slice(0, past),
+      ...ids.slice(r * length, (r + 1) * length),
+    ]);
+    try {
+      const feeds = {
+        ...cache.feeds(),
+        ...io.stepFeeds(ids, { batch, past, capacity: cache.capacity, lastOnly: true }),
+      };
+      const fetches = io.caches.map(({ output }) => output);
+      const start = performance.now();
+      const outputs = await session.run(feeds, { fetches: choice ? ['logits', ...fetches] : fetches });
+      const modelMs = performance.now() - start;
+      cache.take(outputs, length);
+      if (!choice) return { ids: [], modelMs };
+      const { logits } = outputs;
+      if (logits?.dtype !== 'float32')
+        throw new RuntimeError('runtime/not-text', `logits are ${logits?.dtype}, not float32`);
+      return { ids: this.choose(logits.data, logits.dims, choice), modelMs };
+    } catch (error) {
+      this.rows = [];
+      cache.cut(0, 0);
+      throw error;
+    }
+  }
+
+  private choose(logits: Float32Array, dims: readonly number[], { sampling, draws, allowed }: TokenChoice): number[] {
+    const [, positions = 0, size = 0] = dims;
+    return this.rows.map((seen, r) => {
+      const end = (r + 1) * positions * size;
+      const chance = { draw: draws[r] ?? 0, allowed: allowed[r], seen };
+      return chooseToken(logits.subarray(end - size, end), sampling, chance);
+    });
+  }
+}
