@@ -11,4 +11,12 @@ export { RangeHistogram } from './int8/range-histogram.ts';
 export { roundHalfEven } from './int8/round.ts';
 export { channelPeaks, dequantizeInt8, type Int8Rows, type Int8RowsOptions, quantizeInt8 } from './int8/rows.ts';
 export { type LoraFactors, loraDelta } from './lora/delta.ts';
-export { factorHessian, gptqInt4, type GptqOptions, type HessianFactor } from './int4/gptq.ts';
+export { gptqInt4, type GptqOptions } from './int4/gptq.ts';
+export {
+  dequantizeFourBit,
+  type FourBitBlocks,
+  type FourBitOptions,
+  quantizeFourBit,
+} from './nf4/blocks.ts';
+export { type NestedAbsMax, nestAbsMax, unnestAbsMax } from './nf4/nested.ts';
+export { factorHessian, type HessianFactor } from './linalg/hessian.ts';

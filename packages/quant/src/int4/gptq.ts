@@ -1,9 +1,10 @@
 import { QuantError } from '../errors.ts';
-import { inverseCholesky } from '../linalg/cholesky.ts';
+import type { HessianFactor } from '../linalg/hessian.ts';
 import { roundHalfEven } from '../int8/round.ts';
+import type { BlockGrid } from './grid.ts';
 import { packNibbles } from './nibbles.ts';
 import type { Int4Blocks } from './quantize.ts';
-import { asymmetricGrid, type BlockGrid, symmetricGrid } from './search.ts';
+import { findGrid } from './search.ts';
 
 export interface GptqOptions {
   readonly rows: number;
@@ -11,31 +12,10 @@ export interface GptqOptions {
   /** Weights that share a scale. */
   readonly block: number;
   readonly symmetric?: boolean | undefined;
-}
-
-/** What GPTQ needs of a Hessian; layers that read the same values share it. */
-export interface HessianFactor {
-  readonly cols: number;
-  /** Columns by falling activation energy. */
-  readonly order: readonly number[];
-  /** Upper triangle U in that order, `UᵀU = (H + damping)⁻¹`, row-major `[cols, cols]`. */
-  readonly upper: Float64Array;
-}
-
-/**
- * Orders, damps, inverts and factors a Hessian: cubic in `cols`.
- * @param hessian `Σ x·xᵀ` over calibration data, row-major `[cols, cols]`
- * @param damp added to the diagonal, as a share of its mean; default 0.01, the paper's
- * @throws {QuantError} `quant/shape`; `quant/not-finite` if the Hessian has NaN or no energy at all
- */
-export function factorHessian(hessian: Float64Array, cols: number, damp = 0.01): HessianFactor {
-  if (hessian.length !== cols * cols) throw new QuantError('quant/shape', `${hessian.length} in a Hessian of ${cols}`);
-  const order = Array.from({ length: cols }, (_, i) => i).sort(
-    (a, b) => hessian[b * cols + b] - hessian[a * cols + a] || a - b,
-  );
-  const upper = inverseCholesky(damped(hessian, order, damp), cols);
-  if (!upper) throw new QuantError('quant/not-finite', 'the Hessian is not positive definite');
-  return { cols, order, upper };
+  /** How each block's grid is found before the walk, as `quantizeInt4` has it. Default 'mse'. */
+  readonly clip?: 'none' | 'mse' | 'hqq' | undefined;
+  /** Scales that bfloat16 holds exactly. Default false. */
+  readonly bf16Scales?: boolean | undefined;
 }
 
 /**
@@ -56,7 +36,7 @@ export function gptqInt4(
   if (w.length !== rows * cols || factor.cols !== cols || !(block >= 1)) {
     throw new QuantError('quant/shape', `${w.length} weights, a Hessian of ${factor.cols}, for ${rows} × ${cols}`);
   }
-  const grids = blockGrids(w, options);
+  const grids = blockGrids(w, options, factor.energy);
   const lowest = symmetric ? -8 : 0;
   const q = new Uint8Array(w.length);
   const work = permutedColumns(w, order, rows);
@@ -81,30 +61,14 @@ export function gptqInt4(
   return { q: packNibbles(q), scale: grids.scale, zeroPoint };
 }
 
-/** In processing order; inputs that were always 0 get the mean energy, so that their weights are merely rounded. */
-function damped(hessian: Float64Array, order: readonly number[], damp: number): Float64Array {
-  const n = order.length;
-  let trace = 0;
-  for (let i = 0; i < n; i++) trace += hessian[i * n + i];
-  const mean = trace / n;
-  if (!(mean > 0 && mean < Infinity))
-    throw new QuantError('quant/not-finite', `the Hessian's mean diagonal is ${mean}`);
-  const result = new Float64Array(n * n);
-  for (let i = 0; i < n; i++) {
-    for (let j = 0; j < n; j++) result[i * n + j] = hessian[order[i] * n + order[j]];
-    const own = result[i * n + i];
-    result[i * n + i] = (own > 0 ? own : mean) + damp * mean;
-  }
-  return result;
-}
-
 interface Grids {
   readonly perRow: number;
   readonly scale: Float32Array;
   readonly zeroPoint: Uint8Array;
 }
 
-function blockGrids(w: Float32Array, { rows, cols, block, symmetric = false }: GptqOptions): Grids {
+function blockGrids(w: Float32Array, options: GptqOptions, energy: Float64Array): Grids {
+  const { rows, cols, block, symmetric = false, clip = 'mse', bf16Scales = false } = options;
   const perRow = Math.ceil(cols / block);
   const scale = new Float32Array(rows * perRow);
   const zeroPoint = new Uint8Array(scale.length);
@@ -117,7 +81,8 @@ function blockGrids(w: Float32Array, { rows, cols, block, symmetric = false }: G
         values[k] = w[r * cols + b * block + k];
         if (!Number.isFinite(values[k])) throw new QuantError('quant/not-finite', `weight ${r * cols + b * block + k}`);
       }
-      (symmetric ? symmetricGrid : asymmetricGrid)(values, count, true, grid);
+      const importance = energy.subarray(b * block, b * block + count);
+      findGrid({ values, importance, count }, { symmetric, clip, bf16: bf16Scales }, grid);
       scale[r * perRow + b] = grid.scale;
       zeroPoint[r * perRow + b] = grid.zeroPoint;
     }

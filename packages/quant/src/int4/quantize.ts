@@ -1,6 +1,8 @@
 import { QuantError } from '../errors.ts';
+import { roundHalfEven } from '../int8/round.ts';
+import type { BlockGrid } from './grid.ts';
 import { packNibbles } from './nibbles.ts';
-import { type BlockGrid, asymmetricGrid, symmetricGrid } from './search.ts';
+import { findGrid } from './search.ts';
 
 export interface Int4Options {
   /** Rows, the axes before the blocked one multiplied together. */
@@ -13,8 +15,15 @@ export interface Int4Options {
   readonly block: number;
   /** int4 in −8…7 without a zero point, instead of uint4 with one. Default false. */
   readonly symmetric?: boolean | undefined;
-  /** 'mse' searches each block's range for the least squared error; 'none' takes all of it. Default 'mse'. */
-  readonly clip?: 'none' | 'mse' | undefined;
+  /**
+   * 'mse' searches each block's range for the least squared error, 'hqq' for the least error to the power of 0.7; 'none'
+   * takes all of it. Default 'mse'.
+   */
+  readonly clip?: 'none' | 'mse' | 'hqq' | undefined;
+  /** `[cols]`, none negative: what a squared error in each column costs, for 'mse'. Default: all the same. */
+  readonly importance?: Float64Array | undefined;
+  /** Scales that bfloat16 holds exactly, levels rounded to those. Default false. */
+  readonly bf16Scales?: boolean | undefined;
 }
 
 export interface Int4Blocks {
@@ -34,22 +43,26 @@ export interface Int4Blocks {
  *   `quant/not-finite` naming the first index that is NaN or infinite
  */
 export function quantizeInt4(w: Float32Array, options: Int4Options): Int4Blocks {
-  const { rows, cols, inner = 1, block, symmetric = false, clip = 'mse' } = options;
+  const { rows, cols, inner = 1, block, symmetric = false, clip = 'mse', importance, bf16Scales = false } = options;
   const blocks = countBlocks(w.length, options);
+  if (importance && importance.length !== cols)
+    throw new QuantError('quant/shape', `${importance.length} importances for ${cols} columns`);
   const q = new Uint8Array(w.length);
   const scale = new Float32Array(rows * blocks * inner);
   const zeroPoint = new Uint8Array(scale.length);
   const values = new Float64Array(Math.min(block, cols));
+  const same = new Float64Array(values.length).fill(1);
   const grid: BlockGrid = { scale: 1, zeroPoint: 0 };
-  const find = symmetric ? symmetricGrid : asymmetricGrid;
+  const search = { symmetric, clip, bf16: bf16Scales };
   const lowest = symmetric ? -8 : 0;
   for (let r = 0; r < rows; r++) {
     for (let b = 0; b < blocks; b++) {
       const count = Math.min(block, cols - b * block);
+      const costs = importance?.subarray(b * block, b * block + count) ?? same;
       for (let i = 0; i < inner; i++) {
         const first = (r * cols + b * block) * inner + i;
         for (let k = 0; k < count; k++) values[k] = finite(w, first + k * inner);
-        find(values, count, clip === 'mse', grid);
+        findGrid({ values, importance: costs, count }, search, grid);
         const at = (r * blocks + b) * inner + i;
         scale[at] = grid.scale;
         zeroPoint[at] = grid.zeroPoint;
@@ -103,9 +116,4 @@ function finite(w: Float32Array, index: number): number {
 
 function toGrid(value: number, { scale, zeroPoint }: BlockGrid, lowest: number): number {
   return Math.max(lowest, Math.min(lowest + 15, roundHalfEven(value / scale) + zeroPoint));
-}
-
-/** Exact for |x| < 2⁵¹: the sum has no fraction bits left, and the FPU rounds ties to even. */
-function roundHalfEven(x: number): number {
-  return x + 6755399441055744 - 6755399441055744;
 }

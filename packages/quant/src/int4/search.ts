@@ -1,88 +1,58 @@
-/** Where a block's 16 levels lie; filled in by the functions below. */
-export interface BlockGrid {
-  /** float32, positive. */
-  scale: number;
-  /** The level that stands for 0. */
-  zeroPoint: number;
-}
+import { type BlockGrid, type BlockValues, fullGrid, type GridOptions, setGrid, storedScale } from './grid.ts';
+import { hqqGrid } from './hqq.ts';
 
 /** Shares of the full range that are tried: outliers are cut off where that costs less than the finer step gains. */
 const SHARES = [1, 0.97, 0.94, 0.91, 0.88, 0.85, 0.82, 0.79, 0.76, 0.73, 0.7, 0.65, 0.6];
 
-/** A subnormal step would be flushed to 0 on some CPUs; such a block is stored as zeros. */
-const SMALLEST = 2 ** -126;
+/** Chooses a block's grid by the options' rule. */
+export function findGrid(block: BlockValues, options: GridOptions, grid: BlockGrid): void {
+  if (!fullGrid(block, options, grid)) return;
+  if (options.clip === 'mse') searchGrid(block, options, grid);
+  else if (options.clip === 'hqq') hqqGrid(block, options, grid);
+}
 
-/** The largest float32, less what a rounded quotient may be over. */
-const LARGEST = (2 - 2 ** -22) * 2 ** 127;
-
-/**
- * uint4: levels `(q − zeroPoint) · scale`, q in 0…15, from `min(w, 0)` to `max(w, 0)`, or the part of that range with the
- * least squared error.
- */
-export function asymmetricGrid(values: Float64Array, count: number, search: boolean, grid: BlockGrid): void {
-  let low = 0;
-  let high = 0;
-  for (let i = 0; i < count; i++) {
-    low = Math.min(low, values[i]);
-    high = Math.max(high, values[i]);
-  }
-  const step = (high - low) / 15;
-  const exactZero = -low / step;
-  const nearest = Math.round(exactZero);
-  if (!take(grid, step, nearest, Math.max(nearest, 15 - nearest))) return;
-  if (!search) return;
+/** Least squared error, each weight's counted by its importance. Starts from the full range. */
+function searchGrid(block: BlockValues, { symmetric, bf16 }: GridOptions, grid: BlockGrid): void {
+  const { scale: step, zeroPoint: nearest } = grid;
   let best = 0;
-  // Rounding the zero point the other way shifts the grid by up to half a step: sometimes the better half.
-  for (const zeroPoint of [Math.floor(exactZero), Math.ceil(exactZero)]) {
+  // Other zero points shift the grid: by half a step they sometimes fit better, and where one end is cut by more.
+  for (const zeroPoint of symmetric ? [0] : [nearest, nearest - 1, nearest + 1]) {
+    if (zeroPoint < 0 || zeroPoint > 15) continue;
+    const [low, high] = symmetric ? [-8, 7] : [-zeroPoint, 15 - zeroPoint];
     for (const share of SHARES) {
-      const fit = fitScale(values, count, step * share, -zeroPoint, 15 - zeroPoint);
-      if (fit.gain > best && take(grid, fit.scale, zeroPoint, Math.max(zeroPoint, 15 - zeroPoint))) best = fit.gain;
+      const gain = fitScale(block, { step: step * share, low, high, bf16 });
+      if (gain > best && setGrid(grid, fitted, zeroPoint, { outermost: Math.max(-low, high), bf16 })) best = gain;
     }
   }
 }
 
-/** int4: levels `q · scale`, q in −8…7. Without a search max|w| falls on ±7, so that −w quantizes to −q. */
-export function symmetricGrid(values: Float64Array, count: number, search: boolean, grid: BlockGrid): void {
-  let most = 0;
-  for (let i = 0; i < count; i++) most = Math.max(most, Math.abs(values[i]));
-  if (!take(grid, most / 7, 0, 8)) return;
-  if (!search) return;
-  let best = 0;
-  for (const share of SHARES) {
-    const fit = fitScale(values, count, (most / 7) * share, -8, 7);
-    if (fit.gain > best && take(grid, fit.scale, 0, 8)) best = fit.gain;
-  }
-}
+/** What `fitScale` found: a return value of its own for each of millions of calls would keep the collector busy. */
+let fitted = 0;
 
 /**
- * Sets the grid to the step in float32, held back where the outermost level would overflow. A step too small to divide by
- * gives 1 and 0, on which the block becomes zeros.
+ * Rounds to levels `l = clamp(round(w / step), low, high)`; then `scale = Σhwl / Σhl²` is the least-squares scale for them,
+ * and a stored scale s brings the error down from `Σhw²` by `2s·Σhwl − s²·Σhl²`.
+ * @returns that gain; the scale is left in `fitted`
  */
-function take(grid: BlockGrid, step: number, zeroPoint: number, outermost: number): boolean {
-  const scale = Math.fround(Math.min(step, LARGEST / outermost));
-  const usable = scale >= SMALLEST;
-  grid.scale = usable ? scale : 1;
-  grid.zeroPoint = usable ? zeroPoint : 0;
-  return usable;
-}
-
-/**
- * Rounds to levels `l = clamp(round(w / step), low, high)`; then `scale = Σwl / Σl²` is the least-squares scale for them,
- * and it brings the error from `Σw²` down by `gain = (Σwl)² / Σl²`.
- */
-function fitScale(values: Float64Array, count: number, step: number, low: number, high: number): Fit {
+function fitScale(
+  { values, importance, count }: BlockValues,
+  {
+    step,
+    low,
+    high,
+    bf16,
+  }: { readonly step: number; readonly low: number; readonly high: number; readonly bf16: boolean },
+): number {
   let wl = 0;
   let ll = 0;
   for (let i = 0; i < count; i++) {
     const nearest = values[i] / step + 6755399441055744 - 6755399441055744; // ties to even, see roundHalfEven
     const level = nearest < low ? low : nearest > high ? high : nearest;
-    wl += values[i] * level;
-    ll += level * level;
+    const weighted = importance[i] * level;
+    wl += values[i] * weighted;
+    ll += level * weighted;
   }
-  return ll > 0 ? { scale: wl / ll, gain: (wl * wl) / ll } : { scale: 0, gain: 0 };
-}
-
-interface Fit {
-  readonly scale: number;
-  readonly gain: number;
+  if (!(ll > 0)) return 0;
+  fitted = storedScale(wl / ll, bf16);
+  return 2 * fitted * wl - fitted * fitted * ll;
 }

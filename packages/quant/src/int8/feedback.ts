@@ -1,4 +1,5 @@
 import { QuantError } from '../errors.ts';
+import { factorHessian } from '../linalg/hessian.ts';
 import { roundHalfEven } from './round.ts';
 
 export interface FeedbackOptions {
@@ -32,10 +33,7 @@ export function roundWithFeedback(
   const depth = w.length / rows;
   if (gram.length !== depth * depth)
     throw new QuantError('quant/shape', `a Gram matrix of ${gram.length} for ${depth} inputs`);
-  const order = Int32Array.from({ length: depth }, (_, k) => k).sort(
-    (a, b) => gram[b * depth + b] - gram[a * depth + a] || a - b,
-  );
-  const spread = errorSpread(gram, order, damping);
+  const { order, upper: spread } = factorHessian(gram, depth, damping);
   const q = new Int8Array(w.length);
   const rest = new Float64Array(depth);
   const done = new Uint8Array(depth);
@@ -62,57 +60,4 @@ export function roundWithFeedback(
     }
   }
   return q;
-}
-
-/** Upper Cholesky factor of the inverse of the damped Gram matrix, rows and columns in the given order. */
-function errorSpread(gram: Float64Array, order: Int32Array, damping: number): Float64Array {
-  const n = order.length;
-  let trace = 0;
-  for (let i = 0; i < n; i++) trace += gram[i * n + i];
-  if (!Number.isFinite(trace)) throw new QuantError('quant/not-finite', 'the Gram matrix is not finite');
-  // Inputs that are always 0 have no say; any positive diagonal will do for them.
-  const extra = (trace / n) * damping || 1;
-  const damped = new Float64Array(n * n);
-  for (let i = 0; i < n; i++)
-    for (let j = 0; j < n; j++) damped[i * n + j] = gram[order[i] * n + order[j]] + (i === j ? extra : 0);
-  const lower = cholesky(inverse(cholesky(damped, n), n), n);
-  const upper = new Float64Array(n * n);
-  for (let i = 0; i < n; i++) for (let j = i; j < n; j++) upper[i * n + j] = lower[j * n + i];
-  return upper;
-}
-
-/** Lower L with A = L·Lᵀ. */
-function cholesky(a: Float64Array, n: number): Float64Array {
-  const l = new Float64Array(n * n);
-  for (let i = 0; i < n; i++) {
-    for (let j = 0; j <= i; j++) {
-      let sum = a[i * n + j];
-      for (let k = 0; k < j; k++) sum -= l[i * n + k] * l[j * n + k];
-      l[i * n + j] = i === j ? Math.sqrt(Math.max(sum, 1e-30)) : sum / l[j * n + j];
-    }
-  }
-  return l;
-}
-
-/** (L·Lᵀ)⁻¹ = L⁻ᵀ·L⁻¹. */
-function inverse(l: Float64Array, n: number): Float64Array {
-  // Rows of `t` are the columns of L⁻¹, so that the products below run along memory.
-  const t = new Float64Array(n * n);
-  for (let c = 0; c < n; c++) {
-    t[c * n + c] = 1 / l[c * n + c];
-    for (let i = c + 1; i < n; i++) {
-      let sum = 0;
-      for (let k = c; k < i; k++) sum -= l[i * n + k] * t[c * n + k];
-      t[c * n + i] = sum / l[i * n + i];
-    }
-  }
-  const result = new Float64Array(n * n);
-  for (let i = 0; i < n; i++)
-    for (let j = 0; j <= i; j++) {
-      let sum = 0;
-      for (let k = i; k < n; k++) sum += t[i * n + k] * t[j * n + k];
-      result[i * n + j] = sum;
-      result[j * n + i] = sum;
-    }
-  return result;
 }
