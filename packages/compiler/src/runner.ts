@@ -59,6 +59,8 @@ export async function applyRecipe(model: Model, recipe: Recipe, options: ApplyOp
     if (rewritten) {
       checkModel(work, { allowNan: true });
       rewriteCheck = await verifyRewrite(model, work, samples);
+      const { skipped } = rewriteCheck;
+      if (skipped !== undefined) warnings.push(`clean-up was not compared with the source: ${skipped}; give --data`);
     }
     return cloneModel(work);
   };

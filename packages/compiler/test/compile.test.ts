@@ -107,7 +107,7 @@ describe('refusals leave nothing behind', () => {
     ['a block for int8', { weights: 'int8', block: 32 }, 'compiler/recipe'],
     ['a block of 33', { weights: 'int4', block: 33 }, 'compiler/recipe'],
     ['weights of int3', { weights: 'int3' }, 'compiler/recipe'],
-    ['no data for static int8', { weights: 'int8' }, 'compiler/calibration'],
+    ['no data for static int8', { weights: 'int8', activations: 'int8' }, 'compiler/calibration'],
     ['data that is not there', { weights: 'int4', data: 'nowhere' }, 'compiler/data'],
     ['an unknown metric', { weights: 'int4', eval: 'DATA', metric: 'top2' }, 'compiler/metric'],
     ['an adapter that is not there', { weights: 'int4', lora: [{ dir: 'nowhere' }] }, 'checkpoint/missing'],

@@ -14,7 +14,7 @@ import {
 import type { Tensors, TensorValue } from '@flotilla/runtime';
 import * as ort from 'onnxruntime-node';
 import { describe, expect, test } from 'vitest';
-import { seededRandom } from '../src/calibrate/made-up-inputs.ts';
+import { seededRandom } from '../src/calibrate/seeded-random.ts';
 import { openModelSession } from '../src/calibrate/model-session.ts';
 import { type Applied, applyRecipe, parseRecipe } from '../src/index.ts';
 

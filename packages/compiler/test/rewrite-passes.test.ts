@@ -9,7 +9,7 @@ import {
 import type { Tensors, TensorValue } from '@flotilla/runtime';
 import { describe, expect, test } from 'vitest';
 import { openModelSession } from '../src/calibrate/model-session.ts';
-import { seededRandom } from '../src/calibrate/made-up-inputs.ts';
+import { seededRandom } from '../src/calibrate/seeded-random.ts';
 import { applyRecipe, parseRecipe } from '../src/index.ts';
 
 const random = seededRandom(3);

@@ -170,7 +170,7 @@ function ortOptions(options: SessionOptions): InferenceSession.SessionOptions {
     interOpNumThreads: 1,
     executionMode: 'sequential',
     graphOptimizationLevel: options.optimization ?? 'all',
-    logSeverityLevel: 3,
+    logSeverityLevel: 4, // what fails is thrown, message and all
     extra: nested(options.config ?? {}),
     ...(options.profilePrefix === undefined ? {} : { enableProfiling: true, profileFilePrefix: options.profilePrefix }),
   };

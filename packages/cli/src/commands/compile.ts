@@ -187,6 +187,7 @@ function compileText(report: CompileReport): string {
       'latency',
       `${ms(latency.quantized.p50Us)} beside fp32's ${ms(latency.fp32.p50Us)}: ${latency.speedup.toFixed(2)}× at ${latency.threads} thread(s)`,
     ]);
+  for (const warning of report.warnings) rows.push(['warning', warning]);
   rows.push(['took', `${report.seconds.toFixed(1)} s, peak RSS ${bytes(report.peakRssBytes)}`]);
   const float =
     report.float.length === 0

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { type Board, loadBoard, listBoards } from '@flotilla/boards';
+import { suitableInputs } from '../calibrate/made-up-inputs.ts';
 import type { DataSet } from '../data/data-set.ts';
 import { openData } from '../data/open-data.ts';
 import type { Judged } from '../evaluate/judge.ts';
@@ -13,7 +14,7 @@ import { compareLatency } from './latency.ts';
 import { type LoweredFile, lowerTo } from './lower-to.ts';
 import { countNodes } from './node-counts.ts';
 import type { CompileOptions, CompileReport, Verdict } from './options.ts';
-import { recipeOf } from './recipe-of.ts';
+import { recipeOf, recipeWarnings } from './recipe-of.ts';
 import { calibrationData, checkData, latencyFeeds } from './samples.ts';
 import { type SavedModel, saveModel } from './save-model.ts';
 import { mergeAdapters, openSource, type Source } from './source.ts';
@@ -46,7 +47,7 @@ export async function compile(path: string, out: string, options: CompileOptions
         recipe: formatRecipe(recipe),
         ...countNodes(applied.notes),
         notes: applied.notes,
-        warnings: applied.warnings,
+        warnings: [...job.warnings, ...applied.warnings],
         verdict,
       };
       options.onProgress?.({ step: 'pack', done: 0, total: undefined });
@@ -78,7 +79,11 @@ interface Job {
   readonly fp32: Judged;
   readonly calibration: DataSet | undefined;
   readonly evaluation: DataSet | undefined;
+  /** Beside those of the passes. */
+  readonly warnings: string[];
 }
+
+const NO_INPUTS = 'no inputs could be made up for this model: the pack has no golden vectors; give --data';
 
 async function openJob(
   path: string,
@@ -96,7 +101,14 @@ async function openJob(
     const { inputs } = fp32.session;
     const open = async (data: string | undefined): Promise<DataSet | undefined> =>
       data === undefined ? undefined : openData(data, { inputs });
-    return { ...plan, source, fp32, calibration: await open(options.data), evaluation: await open(options.eval) };
+    return {
+      ...plan,
+      source,
+      fp32,
+      calibration: await open(options.data),
+      evaluation: await open(options.eval),
+      warnings: recipeWarnings(options),
+    };
   } catch (error) {
     await fp32.session.close();
     throw error;
@@ -126,24 +138,36 @@ async function assess(
 ): Promise<Pick<CompileReport, 'verdict' | 'latency'> & { readonly golden: Awaited<ReturnType<typeof takeGolden>> }> {
   const { fp32, source, folder, evaluation, calibration } = job;
   const { signal, onProgress, threads = 1 } = options;
+  const { isText } = source.folder;
   const lower = (board: Board): Promise<LoweredFile> =>
     lowerTo(portable, board, { folder, threads, tokenizer: source.tokenizer, signal });
   const host = await lower(await loadBoard('host'));
   const quantized = await host.load();
   try {
     const data = evaluation ?? calibration;
+    const madeUp = isText || data ? [] : await suitableInputs(fp32.session, source.model.graph);
+    if (!isText && !data && madeUp.length === 0) job.warnings.push(NO_INPUTS);
     const verdict = await judgeBoth(job, quantized, options);
     onProgress?.({ step: 'golden', done: 0, total: undefined });
-    const golden = await takeGolden(quantized, host, { boards: job.boards, data, lower });
+    const golden = await takeGolden(quantized, host, { boards: job.boards, data, madeUp, lower });
     const seconds = options.latencySeconds ?? 0.2;
     if (seconds === 0) return { verdict, golden, latency: null };
     onProgress?.({ step: 'latency', done: 0, total: undefined });
-    const feeds = await latencyFeeds(fp32.session, data, source.folder.isText);
+    const feeds = await latencyFeeds(fp32.session, { data, isText, madeUp });
+    if (feeds.length === 0) return { verdict, golden, latency: null };
     const latency = await compareLatency(fp32.session, quantized.session, feeds, { seconds, signal });
+    if (latency.speedup < SLOWER) job.warnings.push(slowerWarning(latency.speedup));
     return { verdict, golden, latency };
   } finally {
     await quantized.session.close();
   }
+}
+
+/** Below, it is no longer noise: medians of rounds measured in turns repeat to a few percent. */
+const SLOWER = 0.95;
+
+function slowerWarning(speedup: number): string {
+  return `slower than fp32 on this machine: ${speedup.toFixed(2)} times its speed; --weights int4 or fp32 may serve better`;
 }
 
 async function judgeBoth(

@@ -4,7 +4,6 @@ import { type Tensors, type TensorValue, textGolden } from '@flotilla/runtime';
 import type { DataSet } from '../data/data-set.ts';
 import type { Judged } from '../evaluate/judge.ts';
 import type { LoweredFile } from './lower-to.ts';
-import { madeUpFeeds } from './samples.ts';
 
 /** Few and small: they travel with every pack. */
 const CASES = 2;
@@ -28,10 +27,17 @@ export async function takeGolden(
   {
     boards,
     data,
+    madeUp,
     lower,
-  }: { boards: readonly Board[]; data: DataSet | undefined; lower: (board: Board) => Promise<LoweredFile> },
+  }: {
+    boards: readonly Board[];
+    data: DataSet | undefined;
+    /** Used where there is no data. */
+    madeUp: readonly Tensors[];
+    lower: (board: Board) => Promise<LoweredFile>;
+  },
 ): Promise<Golden> {
-  const plan = await planGolden(model, data);
+  const plan = await planGolden(model, data, madeUp);
   const cases = await answersOf(model, plan);
   const byDigest = new Map<string, number>([[host.digest, 0]]);
   const measured = new Map<BoardClass, number>();
@@ -67,7 +73,7 @@ type GoldenPlan =
   | { readonly kind: 'text'; readonly prompts: readonly string[] };
 
 /** The smallest of the first samples, the first prompts, or made-up numbers. */
-async function planGolden(model: Judged, data: DataSet | undefined): Promise<GoldenPlan> {
+async function planGolden(model: Judged, data: DataSet | undefined, madeUp: readonly Tensors[]): Promise<GoldenPlan> {
   if (model.text) {
     const prompts: string[] = [];
     if (data?.kind === 'text') {
@@ -80,7 +86,7 @@ async function planGolden(model: Judged, data: DataSet | undefined): Promise<Gol
     return { kind: 'text', prompts: prompts.length > 0 ? prompts : ['The quick brown fox'] };
   }
   if (data?.kind !== 'tensor') {
-    return { kind: 'tensor', cases: [{ name: 'made-up', inputs: madeUpFeeds(model.session.inputs) }] };
+    return { kind: 'tensor', cases: madeUp.slice(0, CASES).map((inputs, i) => ({ name: `made-up ${i}`, inputs })) };
   }
   const samples: { name: string; inputs: Tensors }[] = [];
   for await (const { name, inputs } of data.samples()) {

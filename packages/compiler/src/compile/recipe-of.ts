@@ -32,6 +32,19 @@ export async function recipeOf(options: CompileOptions): Promise<Recipe> {
   if (weights !== 'int4' && (block !== undefined || method !== undefined)) {
     throw new CompilerError('compiler/recipe', `--block and --method belong to int4 weights, not to ${weights}`);
   }
+  if (fallsBack(options)) return builtInRecipe('int8', 'dynamic');
   const int4 = { ...(block !== undefined && { block }), ...(method !== undefined && { method }) };
   return builtInRecipe(weights, activations, { 'convert-int4': int4 });
+}
+
+/** Static int8 is the default, and needs calibration data: without any, activations are measured at run time. */
+function fallsBack({ weights = 'int8', activations, data, recipe }: CompileOptions): boolean {
+  return weights === 'int8' && activations === undefined && data === undefined && recipe === undefined;
+}
+
+/** What a user who left out `--data` should know. */
+export function recipeWarnings(options: CompileOptions): string[] {
+  return fallsBack(options)
+    ? ['no calibration data: int8 weights with activations measured at run time; --data gives static int8']
+    : [];
 }

@@ -1,5 +1,4 @@
 import type { LoadedSession, SessionInput, Tensors, TextTokenizer } from '@flotilla/runtime';
-import { syntheticFeeds } from '@flotilla/runtime';
 import type { DataSet } from '../data/data-set.ts';
 import type { CalibrationData } from '../runner.ts';
 import { textFeeds } from './text-feeds.ts';
@@ -44,25 +43,15 @@ const PAST_TOKENS = 64;
 /** What latency is measured on: the first samples, one decoding step of a language model, or made-up numbers. */
 export async function latencyFeeds(
   session: LoadedSession,
-  data: DataSet | undefined,
-  isText: boolean,
+  { data, isText, madeUp }: { data: DataSet | undefined; isText: boolean; madeUp: readonly Tensors[] },
   count = 4,
 ): Promise<readonly Tensors[]> {
   if (isText) return [textFeeds(session.inputs, [5], PAST_TOKENS)];
-  if (data?.kind !== 'tensor') return [madeUpFeeds(session.inputs)];
+  if (data?.kind !== 'tensor') return madeUp.slice(0, 1);
   const feeds: Tensors[] = [];
   for await (const { inputs } of data.samples()) {
     feeds.push(inputs);
     if (feeds.length === count) break;
   }
   return feeds;
-}
-
-/** One row; every other free dimension 32, which the strides of most convolutional models divide. */
-export function madeUpFeeds(inputs: readonly SessionInput[]): Tensors {
-  const sizes: { [dimension: string]: number } = {};
-  for (const { dims } of inputs) {
-    for (const [axis, dim] of dims.entries()) if (typeof dim === 'string' && axis > 0) sizes[dim] = 32;
-  }
-  return syntheticFeeds(inputs, sizes);
 }

@@ -35,7 +35,8 @@ function contentsOf(parts: OutputParts, options: CompileOptions): PackContents {
   }));
   files.push(...source.folder.files);
   if (options.keys !== undefined) files.push({ path: 'keys.txt', role: 'keys', source: options.keys });
-  files.push({ path: 'golden.safetensors', role: 'golden', source: writeGolden(golden.cases) });
+  const isGolden = golden.cases.length > 0;
+  if (isGolden) files.push({ path: 'golden.safetensors', role: 'golden', source: writeGolden(golden.cases) });
   const report = new TextEncoder().encode(`${JSON.stringify(parts.report, null, 2)}\n`);
   files.push({ path: 'report.json', role: 'report', source: report });
   return {
@@ -45,7 +46,7 @@ function contentsOf(parts: OutputParts, options: CompileOptions): PackContents {
     weights: parts.weights,
     parameters: source.parameters,
     sourceBytes: source.bytes,
-    golden: { path: 'golden.safetensors', tolerance: golden.tolerance },
+    golden: isGolden ? { path: 'golden.safetensors', tolerance: golden.tolerance } : null,
     latencyBudgetUs: options.latencyBudgetUs ?? {},
     annotations: parts.annotations,
   };
