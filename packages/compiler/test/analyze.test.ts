@@ -7,7 +7,7 @@ import { encodeNpz, type TensorValue } from '@flotilla/runtime';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { DistributionWatch } from '../src/analyze/distribution.ts';
 import { activationLosses, weightLosses } from '../src/analyze/losses.ts';
-import { seededRandom } from '../src/calibrate/made-up-inputs.ts';
+import { seededRandom } from '../src/calibrate/seeded-random.ts';
 
 const watchOf = (values: readonly number[], dims = [values.length], axis = 0): DistributionWatch => {
   const watch = new DistributionWatch();
