@@ -1,5 +1,5 @@
 import type { Model } from '@flotilla/onnx';
-import type { Session, Tensors, TensorValue } from '@flotilla/runtime';
+import type { Tensors, TensorValue } from '@flotilla/runtime';
 import { suitableInputs } from './calibrate/made-up-inputs.ts';
 import { openModelSession } from './calibrate/model-session.ts';
 import { CompilerError } from './errors.ts';
