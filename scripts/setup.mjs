@@ -57,6 +57,8 @@ function install() {
   const installed = join(modules, '.flotilla-installed');
   if (read(installed) === wanted) return;
   console.error('flotilla: installing packages (about a minute the first time)');
+  // What the old packages' database made, the new ones' may not read.
+  rmSync(join(cache, 'database-template'), { recursive: true, force: true });
   step('packages', [...pnpm(), 'install', '--frozen-lockfile', '--prefer-offline'], installEnvironment());
   writeFileSync(installed, wanted);
 }

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ControllerClient } from '@flotilla/controller';
+import { root } from '../tiers/run.ts';
 import type { Processes } from './processes.ts';
 import type { Screen } from './screen.ts';
 
@@ -29,6 +30,8 @@ export async function startFleet(work: string, trustedKey: string, processes: Pr
     '127.0.0.1:0',
     '--http',
     '127.0.0.1:0',
+    '--database-template',
+    join(root, '.cache', 'database-template'),
     '--trust',
     trustedKey,
   ]);

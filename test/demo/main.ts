@@ -46,9 +46,9 @@ async function demo(): Promise<DemoResult> {
   const fleet = await starting;
   await showFleet(fleet, screen);
 
-  screen.heading('3  Publish and roll out: one canary, then the rest');
-  const timeline = [];
-  for (const pack of compiled.packs) timeline.push(...(await rollOut(fleet.client, pack, '1.0.0', screen)).timeline);
+  screen.heading('3  Publish and roll out, both at once: one canary, then the rest');
+  const rolledOut = await Promise.all(compiled.packs.map((pack) => rollOut(fleet.client, pack, '1.0.0', screen)));
+  const timeline = rolledOut.flatMap((each) => each.timeline);
 
   screen.heading('4  Each device runs its models and tells the controller how fast');
   const devices = await measureFleet(fleet, compiled.packs, screen);

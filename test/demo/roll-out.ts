@@ -38,11 +38,11 @@ export async function rollOut(
       if (state === 'queued') continue;
       timeline.push({ device: device.device, rollout: `${name}@${version}`, state, atMs: Date.now() });
       screen.say(
-        `   ${device.device.padEnd(6)} ${device.role.padEnd(6)} ${state}${device.detail === '' ? '' : `: ${device.detail}`}`,
+        `   ${name.padEnd(8)} ${device.device.padEnd(6)} ${device.role.padEnd(6)} ${state}${device.detail === '' ? '' : `: ${device.detail}`}`,
       );
     }
   }
-  screen.say(`   rollout ${rollout.phase}${rollout.reason === null ? '' : `: ${rollout.reason}`}`);
+  screen.say(`   ${name.padEnd(8)} rollout ${rollout.phase}${rollout.reason === null ? '' : `: ${rollout.reason}`}`);
   if (rollout.phase !== as) throw new Error(`the rollout of ${name}@${version} is ${rollout.phase}, not ${as}`);
   return { rollout, timeline };
 }

@@ -11,6 +11,7 @@ interface StartArgs extends Globals {
   readonly 'public-mqtt': string | undefined;
   readonly http: string | undefined;
   readonly database: string | undefined;
+  readonly 'database-template': string | undefined;
   readonly trust: readonly string[] | undefined;
 }
 
@@ -31,6 +32,11 @@ const start: CommandModule<Globals, StartArgs> = {
         describe: 'HOST:PORT of the HTTP API; port 0: any free one. Default 127.0.0.1:8080',
       })
       .option('database', { type: 'string', describe: 'PostgreSQL URL; default: an embedded database' })
+      .option('database-template', {
+        type: 'string',
+        conflicts: 'database',
+        describe: 'Copy of an empty embedded database that a first start begins with; made where it is missing',
+      })
       .option('trust', {
         type: 'string',
         array: true,
@@ -50,6 +56,7 @@ const start: CommandModule<Globals, StartArgs> = {
       publicMqttUrl: argv['public-mqtt'],
       http: argv.http,
       database: argv.database,
+      databaseTemplate: argv['database-template'],
       trustedKeys: argv.trust,
       log: (line) => say(argv, line),
     });
