@@ -17,6 +17,8 @@ export interface CalibrationData {
 
 export interface ApplyOptions {
   readonly calibrationData?: CalibrationData | undefined;
+  /** What the rewrites are checked on where there is no calibration data; passes never see it. */
+  readonly checkData?: CalibrationData | undefined;
   readonly board?: Board | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
@@ -44,12 +46,13 @@ export interface Applied {
  * @throws {CompilerError} `compiler/rewrite-changed`, `compiler/recipe`, `compiler/calibration`, `compiler/weights` …
  */
 export async function applyRecipe(model: Model, recipe: Recipe, options: ApplyOptions = {}): Promise<Applied> {
-  const { calibrationData, board, signal, onProgress } = options;
+  const { calibrationData, checkData = calibrationData, board, signal, onProgress } = options;
   checkOrder(recipe);
   const work = cloneModel(model);
   const notes: Note[] = [];
   const warnings: string[] = [];
-  const samples = calibrationData && (() => inputsOf(calibrationData, model.graph.inputs, signal));
+  const reader = (data: CalibrationData | undefined) => data && (() => inputsOf(data, model.graph.inputs, signal));
+  const samples = reader(calibrationData);
   let calibration: Calibration | undefined;
   let cleaned: Model | undefined;
   let rewriteCheck: RewriteCheck | undefined;
@@ -58,7 +61,7 @@ export async function applyRecipe(model: Model, recipe: Recipe, options: ApplyOp
   const endRewrites = async (): Promise<Model> => {
     if (rewritten) {
       checkModel(work, { allowNan: true });
-      rewriteCheck = await verifyRewrite(model, work, samples);
+      rewriteCheck = await verifyRewrite(model, work, reader(checkData));
       const { skipped } = rewriteCheck;
       if (skipped !== undefined) warnings.push(`clean-up was not compared with the source: ${skipped}; give --data`);
     }

@@ -321,6 +321,15 @@ describe('bad calibration data', () => {
       message: expect.stringContaining('empty'),
     });
     await expect(applyRecipe(block, parseRecipe(int8()))).rejects.toMatchObject({ code: 'compiler/calibration' });
+    // Nor does what the rewrites are checked on, perhaps the evaluation's, ever become calibration.
+    const checkData = {
+      async *samples() {
+        for (const inputs of samples([1, 3, 12, 10], 4)) yield { inputs };
+      },
+    };
+    await expect(applyRecipe(block, parseRecipe(int8()), { checkData })).rejects.toMatchObject({
+      code: 'compiler/calibration',
+    });
   });
   test.each<[string, Tensors, RegExp]>([
     [

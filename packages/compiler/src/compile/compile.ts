@@ -118,13 +118,9 @@ async function openJob(
 async function convert(job: Job, { signal, onProgress }: CompileOptions): Promise<Applied> {
   const { source, recipe, boards, calibration, evaluation } = job;
   const { inputs } = job.fp32.session;
-  const calibrates = recipe.passes.some(({ pass }) => pass === 'calibrate');
   return applyRecipe(source.model, recipe, {
-    calibrationData: calibration
-      ? calibrationData(calibration, inputs, source.tokenizer)
-      : calibrates || source.tokenizer === undefined
-        ? undefined
-        : checkData(evaluation, inputs, source.tokenizer),
+    calibrationData: calibration && calibrationData(calibration, inputs, source.tokenizer),
+    checkData: calibration || !source.tokenizer ? undefined : checkData(evaluation, inputs, source.tokenizer),
     board: boards.length === 1 ? boards[0] : undefined,
     signal,
     onProgress: ({ pass, done, total }) => onProgress?.({ step: pass, done, total }),
