@@ -16,10 +16,12 @@ export type CheckpointErrorCode =
   | 'checkpoint/missing'
   /** doc: adapter_config.json is not JSON, or a field has a value that PEFT never writes */
   | 'checkpoint/adapter-config'
-  /** doc: the adapter uses a variant that cannot be merged yet, named in the message; train plain LoRA, or wait */
+  /** doc: the adapter uses a method or variant that cannot be merged, named in the message; save it as plain LoRA */
   | 'checkpoint/adapter-kind'
-  /** doc: the adapter's tensors do not pair up, or their shapes do not fit its rank */
+  /** doc: the adapter's tensors do not pair up, their shapes do not fit its rank, or a number is not finite */
   | 'checkpoint/adapter-tensors'
+  /** doc: target_modules, exclude_modules or layers_to_transform leave out modules that the file has factors for */
+  | 'checkpoint/adapter-targets'
   /** doc: the folder has no model.onnx or onnx/model.onnx; export the model to ONNX first */
   | 'checkpoint/no-model';
 

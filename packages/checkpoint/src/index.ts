@@ -1,4 +1,4 @@
-export { type LoraAdapter, type LoraModule, openAdapter } from './adapter.ts';
+export { type LoraAdapter, type LoraModule, openAdapter, type TrainedTokens, type WholeParameter } from './adapter.ts';
 export type { AdapterConfig } from './adapter-config.ts';
 export { CheckpointError, type CheckpointErrorCode } from './errors.ts';
 export { type ModelFolder, openModelFolder } from './model-folder.ts';

@@ -20,6 +20,12 @@ export type CompilerErrorCode =
   | 'compiler/lora-home'
   /** doc: a module of an adapter has another shape than the layer of its name; the adapter is for another base model */
   | 'compiler/lora-shape'
+  /** doc: the adapters cannot be combined this way, named in the message; merge them one after the other (`cat`) */
+  | 'compiler/lora-combine'
+  /** doc: the file for --lora-map is no map of modules to nodes or initializers */
+  | 'compiler/lora-map'
+  /** doc: the adapter says that it was trained for another base model than this; give that base, or --lora-any-base */
+  | 'compiler/lora-base'
   /** doc: a format, method or option that comes in a later release; the message names it */
   | 'compiler/not-yet'
   /** doc: the output cannot be written: the folder is missing, read-only or full */

@@ -9,7 +9,8 @@ export type { CompileOptions, CompileReport, LoraSource, Verdict } from './compi
 export { recipeOf } from './compile/recipe-of.ts';
 export type { DataInput, DataSet, Sample, TextSample } from './data/data-set.ts';
 export { openData } from './data/open-data.ts';
-export { type MergedModule, mergeLora } from './lora/merge.ts';
+export { COMBINATIONS, type Combination } from './lora/combine.ts';
+export { type MergedModule, type MergeOptions, mergeLora, type WeightedAdapter } from './lora/merge.ts';
 export { type EvalOptions, type EvalReport, evaluate } from './evaluate/evaluate.ts';
 export type { ActivationReport } from './analyze/activations.ts';
 export type { Distribution } from './analyze/distribution.ts';

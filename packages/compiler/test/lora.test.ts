@@ -9,17 +9,22 @@ import { textFeeds } from '../src/compile/text-feeds.ts';
 import { mergeLora } from '../src/lora/merge.ts';
 
 const base = 'test/fixtures/models/wordnet-llama-4m/model.onnx';
-const intents = 'test/fixtures/models/adapters/intents-lora';
+const adapters = 'test/fixtures/models/adapters';
 let dir = '';
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'lora-'));
 });
 afterAll(() => rm(dir, { recursive: true }));
 
-test('logits of base + intents-lora are PyTorch’s within 1e-4', async () => {
+test.each([
+  ['intents-lora', 28],
+  ['intents-dora', 20],
+  ['intents-rslora', 8],
+])('logits of base + %s are PyTorch’s within 1e-4', async (name, modules) => {
   const model = await openModel(base);
-  const merged = mergeLora(model.graph, await openAdapter(intents));
-  expect(merged).toHaveLength(28);
+  const folder = join(adapters, name);
+  const merged = mergeLora(model.graph, [{ adapter: await openAdapter(folder) }]);
+  expect(merged).toHaveLength(modules);
   expect(merged[0]).toEqual({
     module: 'model.layers.0.self_attn.q_proj',
     node: '/model/layers.0/self_attn/q_proj/MatMul',
@@ -27,7 +32,7 @@ test('logits of base + intents-lora are PyTorch’s within 1e-4', async () => {
   const path = join(dir, 'merged.onnx');
   await writeModel(model, path);
   const session = await spawnSession(path);
-  const reference = await openSafetensors(join(intents, 'reference.safetensors'));
+  const reference = await openSafetensors(join(folder, 'reference.safetensors'));
   for (const i of [0, 1, 2, 3]) {
     const bytes = await reference.read(`input_ids.${i}`);
     const ids = Array.from(new BigInt64Array(bytes.buffer), Number);
@@ -49,11 +54,14 @@ describe('homes', () => {
     inFeatures: 3,
     outFeatures: 2,
     scale: 0.5,
+    kernel: [],
+    magnitude: undefined,
+    bias: undefined,
   };
 
   test.each(['MatMul', 'Gemm transB', 'Transpose'])('%s: 0.5 · B · A is added the right way round', (kind) => {
     const model = linear(kind, '/net/proj/MatMul');
-    mergeLora(model.graph, adapter({ 'net.proj': module }), 2);
+    mergeLora(model.graph, [{ adapter: adapter({ 'net.proj': module }), weight: 2 }]);
     const [node] = [...model.graph.walk()].filter(({ opType }) => opType === 'MatMul' || opType === 'Gemm');
     const weight = model.graph.constant(node?.inputs[1] ?? '');
     const outIn = [10, 20, 30, 20, 40, 60].map((value) => value + 1);
@@ -62,19 +70,25 @@ describe('homes', () => {
   });
 
   test('a prefix that the export dropped or added does not matter', () => {
-    expect(mergeLora(linear('MatMul', '/proj/MatMul').graph, adapter({ 'net.proj': module }))).toHaveLength(1);
-    expect(mergeLora(linear('MatMul', '/wrap/net/proj/MatMul').graph, adapter({ 'net.proj': module }))).toHaveLength(1);
+    expect(
+      mergeLora(linear('MatMul', '/proj/MatMul').graph, [{ adapter: adapter({ 'net.proj': module }) }]),
+    ).toHaveLength(1);
+    expect(
+      mergeLora(linear('MatMul', '/wrap/net/proj/MatMul').graph, [{ adapter: adapter({ 'net.proj': module }) }]),
+    ).toHaveLength(1);
   });
 
   test('an initializer’s name is enough where nodes are anonymous', () => {
     const model = linear('Gemm transB', 'node_7', 'net.proj.weight');
-    expect(mergeLora(model.graph, adapter({ 'net.proj': module }))).toEqual([{ module: 'net.proj', node: 'node_7' }]);
+    expect(mergeLora(model.graph, [{ adapter: adapter({ 'net.proj': module }) }])).toEqual([
+      { module: 'net.proj', node: 'node_7' },
+    ]);
   });
 
   test('#34 a module with no home names the nearest, and nothing is merged', () => {
     const model = linear('MatMul', '/net/proj/MatMul');
     const two = adapter({ 'net.proj': module, 'net.other.proj': module });
-    expect(() => mergeLora(model.graph, two)).toThrow(
+    expect(() => mergeLora(model.graph, [{ adapter: two }])).toThrow(
       expect.objectContaining({
         code: 'compiler/lora-home',
         message: 'net.other.proj [2, 3] has no home in the graph; nearest: /net/proj/MatMul [2, 3]',
@@ -85,29 +99,45 @@ describe('homes', () => {
 
   test('#34 a module with two homes names both', () => {
     const model = linear('MatMul', '/a/proj/MatMul', 'w', '/b/proj/MatMul');
-    expect(() => mergeLora(model.graph, adapter({ proj: module }))).toThrow(
+    expect(() => mergeLora(model.graph, [{ adapter: adapter({ proj: module }) }])).toThrow(
       'proj [2, 3] fits /a/proj/MatMul [2, 3], /b/proj/MatMul [2, 3]',
     );
   });
 
   test('#34 an adapter for a base of another shape', () => {
     const wide = { ...module, a: new Float32Array(4), inFeatures: 4 };
-    expect(() => mergeLora(linear('MatMul', '/net/proj/MatMul').graph, adapter({ 'net.proj': wide }))).toThrow(
-      expect.objectContaining({ code: 'compiler/lora-shape' }),
-    );
+    expect(() =>
+      mergeLora(linear('MatMul', '/net/proj/MatMul').graph, [{ adapter: adapter({ 'net.proj': wide }) }]),
+    ).toThrow(expect.objectContaining({ code: 'compiler/lora-shape' }));
   });
 
   test('#34 a NaN in an adapter is refused before merging', () => {
     const broken = { ...module, a: Float32Array.of(1, Number.NaN, 3) };
-    expect(() => mergeLora(linear('MatMul', '/net/proj/MatMul').graph, adapter({ 'net.proj': broken }))).toThrow(
-      'net.proj: lora_A[1] is NaN',
-    );
+    expect(() =>
+      mergeLora(linear('MatMul', '/net/proj/MatMul').graph, [{ adapter: adapter({ 'net.proj': broken }) }]),
+    ).toThrow('net.proj: lora_A[1] is NaN');
   });
 });
 
 function adapter(modules: { readonly [path: string]: LoraModule }): LoraAdapter {
-  const config = { rank: 1, alpha: 1, baseModel: undefined };
-  return { dir: 'an-adapter', config, modules: new Map(Object.entries(modules)) };
+  const targets = { target: undefined, exclude: [], layers: [], layersPattern: [] };
+  const config: LoraAdapter['config'] = {
+    rank: 1,
+    alpha: 1,
+    rankPattern: new Map(),
+    alphaPattern: new Map(),
+    baseModel: undefined,
+    rsLora: false,
+    dora: false,
+    fanInFanOut: false,
+    loraBias: false,
+    bias: 'none',
+    targets,
+    modulesToSave: [],
+    tokenIndices: new Map(),
+  };
+  const modulesByPath = new Map(Object.entries(modules));
+  return { dir: 'an-adapter', config, modules: modulesByPath, parameters: new Map(), tokens: new Map() };
 }
 
 /** `y = x · W` with W all ones, 3 in, 2 out; a second node with a weight of its own where it has a name. */

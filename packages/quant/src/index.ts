@@ -10,6 +10,8 @@ export { hardSwishRange, type Range, type Uint8Range, uint8Range } from './int8/
 export { RangeHistogram } from './int8/range-histogram.ts';
 export { roundHalfEven } from './int8/round.ts';
 export { channelPeaks, dequantizeInt8, type Int8Rows, type Int8RowsOptions, quantizeInt8 } from './int8/rows.ts';
+export { type CombineOptions, combineTensors } from './lora/combine.ts';
+export { type Compressed, compressDelta, compressSum } from './lora/compress.ts';
 export { type LoraFactors, loraDelta } from './lora/delta.ts';
 export { gptqInt4, type GptqOptions } from './int4/gptq.ts';
 export {
@@ -20,3 +22,5 @@ export {
 } from './nf4/blocks.ts';
 export { type NestedAbsMax, nestAbsMax, unnestAbsMax } from './nf4/nested.ts';
 export { factorHessian, type HessianFactor } from './linalg/hessian.ts';
+export { scaleToMagnitude } from './lora/dora.ts';
+export { factorHessian, gptqInt4, type GptqOptions, type HessianFactor } from './int4/gptq.ts';

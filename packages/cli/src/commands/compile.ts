@@ -4,6 +4,7 @@ import type { CommandModule } from 'yargs';
 import { CliError } from '../errors.ts';
 import { EXIT } from '../failure.ts';
 import { untilInterrupted } from '../interrupt.ts';
+import { parseCombine, parseLora } from '../lora-options.ts';
 import { threadsOption } from '../options.ts';
 import { type Globals, print } from '../output.ts';
 import { progressBar } from '../progress.ts';
@@ -25,6 +26,9 @@ interface Args extends Globals {
   readonly keys: string | undefined;
   readonly floor: number;
   readonly lora: readonly string[];
+  readonly 'lora-combine': string | undefined;
+  readonly 'lora-map': string | undefined;
+  readonly 'lora-any-base': boolean;
   readonly board: readonly string[];
   readonly 'latency-budget': readonly string[];
   readonly name: string | undefined;
@@ -65,6 +69,16 @@ export const compile: CommandModule<Globals, Args> = {
         default: [],
         describe: 'PEFT adapter to merge first, DIR[:WEIGHT]',
       })
+      .option('lora-combine', {
+        type: 'string',
+        describe: 'How several adapters become one, METHOD[:KEY=VALUE,…]; default: cat, one after the other',
+      })
+      .option('lora-map', { type: 'string', describe: 'YAML file, MODULE: NODE or NODE[BEGIN:END] a line' })
+      .option('lora-any-base', {
+        type: 'boolean',
+        default: false,
+        describe: 'Merge although the adapter names another base model',
+      })
       .option('board', {
         type: 'string',
         array: true,
@@ -99,6 +113,9 @@ export const compile: CommandModule<Globals, Args> = {
       const report = await compileModel(argv.model, argv.out, {
         ...pick(argv),
         lora: argv.lora.map(parseLora),
+        loraCombine: argv['lora-combine'] === undefined ? undefined : parseCombine(argv['lora-combine']),
+        loraMap: argv['lora-map'],
+        loraAnyBase: argv['lora-any-base'],
         latencyBudgetUs: Object.fromEntries(argv['latency-budget'].map(parseBudget)),
         key: argv.key === undefined ? undefined : await readPrivateKey(argv.key),
         signal,
@@ -147,12 +164,6 @@ function pick({
 
 async function explain(argv: Args): Promise<void> {
   print(argv, await recipeOf(pick(argv)), formatRecipe);
-}
-
-/** `DIR` or `DIR:WEIGHT`. */
-function parseLora(text: string): { readonly dir: string; readonly weight: number | undefined } {
-  const match = /^(.+):([+-]?[\d.]+)$/.exec(text);
-  return match?.[1] === undefined ? { dir: text, weight: undefined } : { dir: match[1], weight: Number(match[2]) };
 }
 
 /** `BOARD=12` or `BOARD=12ms`, as microseconds. @throws {CliError} `cli/usage` */

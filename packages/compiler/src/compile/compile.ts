@@ -17,7 +17,8 @@ import type { CompileOptions, CompileReport, Verdict } from './options.ts';
 import { recipeOf, recipeWarnings } from './recipe-of.ts';
 import { calibrationData, checkData, latencyFeeds } from './samples.ts';
 import { type SavedModel, saveModel } from './save-model.ts';
-import { mergeAdapters, openSource, type Source } from './source.ts';
+import { mergeAdapters } from './merge-adapters.ts';
+import { openSource, type Source } from './source.ts';
 import { reachVerdict } from './verdict.ts';
 import { inWorkFolder } from './work-folder.ts';
 import { writeOutput } from './write-output.ts';
@@ -93,7 +94,7 @@ async function openJob(
   const { signal, threads = 1 } = options;
   options.onProgress?.({ step: 'load', done: 0, total: undefined });
   const source = await openSource(path, signal);
-  const isMerged = await mergeAdapters(source.model, options.lora ?? []);
+  const isMerged = (await mergeAdapters(source, options)).length > 0;
   const merged = join(plan.folder, 'fp32.onnx');
   if (isMerged) await saveModel(source.model, merged);
   const fp32 = await loadOnnx(isMerged ? merged : source.folder.onnxPath, source.tokenizer, { threads, signal });

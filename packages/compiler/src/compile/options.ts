@@ -1,4 +1,5 @@
 import type { PrivateKey } from '@flotilla/pack';
+import type { Combination } from '../lora/combine.ts';
 import type { Note } from '../pass.ts';
 import type { LatencyReport } from './latency.ts';
 
@@ -30,8 +31,14 @@ export interface CompileOptions {
   readonly keys?: string | undefined;
   /** Share of fp32's score that must be kept. Default 0.98. */
   readonly floor?: number | undefined;
-  /** Adapters, merged in this order before anything is quantized. */
+  /** Adapters, merged before anything is quantized. */
   readonly lora?: readonly LoraSource[] | undefined;
+  /** How several adapters become one. Default: one after the other. */
+  readonly loraCombine?: Combination | undefined;
+  /** A file that says where modules lie in the graph. */
+  readonly loraMap?: string | undefined;
+  /** Merge adapters that name another base model. Default false. */
+  readonly loraAnyBase?: boolean | undefined;
   /** Boards that the pack is for: named in it, and lowered for as a check. Default: all known ones. */
   readonly boards?: readonly string[] | undefined;
   /** Signs the pack. */

@@ -1,12 +1,10 @@
 import { stat } from 'node:fs/promises';
-import { openAdapter, openModelFolder, type ModelFolder } from '@flotilla/checkpoint';
+import { openModelFolder, type ModelFolder } from '@flotilla/checkpoint';
 import { elementCount, type Model, openModel, type Tensor } from '@flotilla/onnx';
 import type { TextTokenizer } from '@flotilla/runtime';
 import { CompilerError } from '../errors.ts';
 import { loadFolderTokenizer } from '../evaluate/load-onnx.ts';
 import { isPack } from '../evaluate/open-judged.ts';
-import { mergeLora } from '../lora/merge.ts';
-import type { LoraSource } from './options.ts';
 
 /** The model that is to be compiled, opened by range. */
 export interface Source {
@@ -33,13 +31,6 @@ export async function openSource(path: string, signal: AbortSignal | undefined):
     parameters: [...constantsOf(model)].filter(isFloat).reduce((sum, tensor) => sum + elementCount(tensor), 0),
     tokenizer: await loadFolderTokenizer(folder),
   };
-}
-
-/** Merges adapters in order; true if there were any. @throws {CompilerError} `compiler/lora-home` … */
-export async function mergeAdapters(model: Model, adapters: readonly LoraSource[]): Promise<boolean> {
-  for (const { dir, weight } of adapters) mergeLora(model.graph, await openAdapter(dir), weight);
-  if (adapters.length > 0) model.graph.removeDead();
-  return adapters.length > 0;
 }
 
 function refuseQuantized(model: Model, path: string): void {

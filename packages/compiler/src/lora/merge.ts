@@ -1,107 +1,148 @@
-import type { LoraAdapter, LoraModule } from '@flotilla/checkpoint';
-import { floats, type Graph } from '@flotilla/onnx';
-import { loraDelta, QuantError } from '@flotilla/quant';
+import type { LoraAdapter } from '@flotilla/checkpoint';
+import type { Graph } from '@flotilla/onnx';
+import { loraDelta, QuantError, scaleToMagnitude } from '@flotilla/quant';
 import { CompilerError } from '../errors.ts';
+import { type Combination, combineModule, type Weighted } from './combine.ts';
 import { findHomes, type Home } from './homes.ts';
+import { LayerEdits } from './layer-edits.ts';
+import { type LoraMap, NO_MAP } from './lora-map.ts';
+import { type Change, planParameter } from './parameters.ts';
+import { findSite, homeError, type Search, type Site } from './sites.ts';
+import { planTokens } from './tokens.ts';
 
-/** Where one module's factors went. */
+/** Where one module of the adapters went. */
 export interface MergedModule {
   readonly module: string;
   readonly node: string;
 }
 
+export interface WeightedAdapter {
+  readonly adapter: LoraAdapter;
+  /** Multiplies the adapter's own scale. Default 1. */
+  readonly weight?: number | undefined;
+}
+
+export interface MergeOptions {
+  readonly map?: LoraMap | undefined;
+  /** Default `cat`. */
+  readonly combination?: Combination | undefined;
+}
+
+interface Placed {
+  readonly site: Site;
+  readonly parts: readonly [Weighted, ...Weighted[]];
+}
+
 /**
- * Adds `weight · scale · B · A` to the weight that each module of an adapter was trained for, before anything is
- * quantized. Exported weights are anonymous and transposed (`onnx::MatMul_903`), so a module's home is the one MatMul or
- * Gemm whose node name has the module's path (`/model/layers.0/self_attn/q_proj/MatMul`), or whose initializer is named
- * after it, and whose shape fits. Nothing is merged unless every module has exactly one.
- * @param weight multiplies the adapter's own scale; default 1
- * @throws {CompilerError} `compiler/lora-home` naming the candidates; `compiler/lora-shape`; `compiler/weights`
+ * Merges adapters into the weights that their modules were trained for, before anything is quantized. Exported weights
+ * are anonymous and transposed (`onnx::MatMul_903`): a module's home is the one layer that the map names, or whose node or
+ * initializer has the module's path, and whose shape fits. Nothing is merged unless everything has exactly one home.
+ * @throws {CompilerError} `compiler/lora-home` naming the candidates; `compiler/lora-shape`, `compiler/lora-combine`,
+ *   `compiler/weights`
  */
-export function mergeLora(graph: Graph, adapter: LoraAdapter, weight = 1): readonly MergedModule[] {
-  const homes = findHomes(graph);
-  const found = [...adapter.modules].map(
-    ([module, factors]) => [module, factors, homeOf(module, factors, homes, adapter.dir)] as const,
-  );
-  const taken = new Map<string, string>();
-  for (const [module, , [home]] of found) {
-    const other = taken.get(home.value);
-    if (other !== undefined) throw homeError(adapter.dir, `${module} and ${other} both belong to ${home.node.name}`);
-    taken.set(home.value, module);
-  }
-  for (const [module, factors, readers] of found) mergeInto(graph, readers, factors, module, weight);
-  return found.map(([module, , [home]]) => ({ module, node: home.node.name }));
-}
-
-/** The readers of the one weight that is the module's. */
-function homeOf(module: string, factors: LoraModule, homes: readonly Home[], where: string): [Home, ...Home[]] {
-  const shape = `[${factors.outFeatures}, ${factors.inFeatures}]`;
-  const named = homes.filter((home) => home.paths.some((path) => isSameModule(path, module)));
-  const fitting = named.filter((home) => fits(home, factors));
-  const [home, ...others] = fitting;
-  if (home && others.every((other) => other.value === home.value)) return [home, ...others];
-  if (home) throw homeError(where, `${module} ${shape} fits ${list(fitting)}`);
-  if (named.length > 0) {
-    const message = `${module} is ${shape}, and in the graph ${list(named)}: an adapter for another base model?`;
-    throw new CompilerError('compiler/lora-shape', message, { where });
-  }
-  const namesakes = homes.filter((other) => other.paths.some((path) => lastPart(path) === lastPart(module)));
-  const candidates = namesakes.length > 0 ? namesakes : homes.filter((other) => fits(other, factors));
-  throw homeError(where, `${module} ${shape} has no home in the graph; nearest: ${list(candidates) || 'none'}`);
-}
-
-/** Readers outside the module (a tied embedding) keep the old weight: each named reader gets the new one. */
-function mergeInto(
+export function mergeLora(
   graph: Graph,
-  readers: readonly [Home, ...Home[]],
-  factors: LoraModule,
-  module: string,
-  weight: number,
-): void {
-  const [{ tensor, storedInOut, readInOut, value }] = readers;
-  const { inFeatures, outFeatures } = factors;
-  const delta = deltaOf(factors, module, weight);
-  const stored = floats(tensor);
-  const merged = new Float32Array(stored.length);
-  const index = (inOut: boolean, i: number, o: number): number => (inOut ? i * outFeatures + o : o * inFeatures + i);
-  for (let o = 0; o < outFeatures; o++) {
-    for (let i = 0; i < inFeatures; i++) {
-      merged[index(readInOut, i, o)] = (stored[index(storedInOut, i, o)] ?? 0) + (delta[o * inFeatures + i] ?? 0);
+  adapters: readonly WeightedAdapter[],
+  { map = NO_MAP, combination = { method: 'cat' } }: MergeOptions = {},
+): readonly MergedModule[] {
+  const homes = findHomes(graph);
+  const changes = adapters.flatMap(({ adapter }) => planWhole(graph, adapter, homes, map));
+  const whole = changes.map(([name]) => name);
+  const twice = whole.find((name, i) => whole.indexOf(name) !== i);
+  if (twice !== undefined)
+    throw new CompilerError('compiler/lora-combine', `two adapters replace ${twice}; only one can`, { where: twice });
+  const placed = placeModules(adapters, homes, map);
+  const edits = new LayerEdits(graph);
+  const combined = [...placed].map(([module, { site, parts }]) => {
+    const isOne = combination.method === 'cat' || parts.length === 1;
+    return [module, site, isOne ? parts : [combinedPart(module, parts, combination)]] as const;
+  });
+  for (const [, change] of changes) change.carryOut(edits);
+  for (const [module, site, parts] of combined) for (const part of parts) mergeInto(edits, site, module, part);
+  edits.write();
+  return [
+    ...changes.map(([module, { node }]) => ({ module, node })),
+    ...combined.map(([module, { readers }]) => ({ module, node: readers[0].node.name })),
+  ];
+}
+
+/** Parameters and rows that take the place of the base's. */
+function planWhole(
+  graph: Graph,
+  adapter: LoraAdapter,
+  homes: readonly Home[],
+  map: LoraMap,
+): readonly (readonly [string, Change])[] {
+  const { dir, config, parameters, tokens } = adapter;
+  const search = {
+    graph,
+    homes,
+    map,
+    siblings: new Map<string, number>(),
+    where: dir,
+    fanInFanOut: config.fanInFanOut,
+  };
+  return [
+    ...[...parameters].map(([name, parameter]) => [name, planParameter(name, parameter, search)] as const),
+    ...[...tokens].map(([module, rows]) => [module, planTokens(module, rows, search)] as const),
+  ];
+}
+
+/** Finds every module's home, and by module what each adapter has for it. */
+function placeModules(
+  adapters: readonly WeightedAdapter[],
+  homes: readonly Home[],
+  map: LoraMap,
+): ReadonlyMap<string, Placed> {
+  const placed = new Map<string, Placed>();
+  for (const { adapter, weight = 1 } of adapters) {
+    const siblings = new Map([...adapter.modules].map(([module, { outFeatures }]) => [module, outFeatures]));
+    const search: Search = { homes, map, siblings, where: adapter.dir };
+    for (const [module, factors] of adapter.modules) {
+      const part = { factors, weight, where: adapter.dir };
+      const site = findSite({ module, ...factors }, search);
+      placed.set(module, { site, parts: [...(placed.get(module)?.parts ?? []), part] as unknown as Placed['parts'] });
     }
   }
-  const name = graph.uniqueName(`${value}_merged`);
-  const dims = readInOut ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
-  graph.addInitializer(name, { dtype: 'float32', dims, bytes: new Uint8Array(merged.buffer) });
-  for (const { node } of readers) node.setInput(1, name);
+  checkApart(placed);
+  return placed;
 }
 
-function deltaOf(factors: LoraModule, module: string, weight: number): Float32Array {
-  try {
-    return loraDelta({ ...factors, scale: factors.scale * weight });
-  } catch (cause) {
-    if (!(cause instanceof QuantError)) throw cause;
-    throw new CompilerError('compiler/weights', `${module}: ${cause.message}`, { where: module, cause });
+/** No output of a layer belongs to two modules. */
+function checkApart(placed: ReadonlyMap<string, Placed>): void {
+  const taken: (readonly [module: string, site: Site])[] = [];
+  for (const [module, { site, parts }] of placed) {
+    const [home] = site.readers;
+    const other = taken.find(
+      ([, { readers, begin, end }]) => readers[0].node === home.node && begin < site.end && site.begin < end,
+    );
+    if (other) throw homeError(parts[0].where, `${module} and ${other[0]} both belong to ${home.node.name}`);
+    taken.push([module, site]);
   }
 }
 
-/** Equal, or one ends in the other: exports drop the wrapper's prefix or add one. */
-function isSameModule(path: string, module: string): boolean {
-  return path === module || path.endsWith(`.${module}`) || module.endsWith(`.${path}`);
+function combinedPart(module: string, parts: Placed['parts'], combination: Combination): Weighted {
+  return { factors: combineModule(module, parts, combination), weight: 1, where: parts[0].where };
 }
 
-function fits(home: Home, factors: LoraModule): boolean {
-  return home.inFeatures === factors.inFeatures && home.outFeatures === factors.outFeatures;
+function mergeInto(edits: LayerEdits, site: Site, module: string, { factors, weight, where }: Weighted): void {
+  const scale = factors.scale * weight;
+  const size = factors.a.length / factors.rank;
+  const weights = edits.weightsOf(site).subarray(site.begin * size, site.end * size);
+  const delta = inWords(module, where, () => loraDelta({ ...factors, inFeatures: size, scale }));
+  for (let i = 0; i < weights.length; i++) weights[i] = (weights[i] ?? 0) + (delta[i] ?? 0);
+  const { magnitude, bias } = factors;
+  if (magnitude) inWords(module, where, () => scaleToMagnitude(weights, magnitude));
+  if (!bias) return;
+  for (const target of edits.biasesOf(site.readers))
+    for (const [i, value] of bias.entries()) target[site.begin + i] = (target[site.begin + i] ?? 0) + value * scale;
 }
 
-function lastPart(path: string): string {
-  return path.slice(path.lastIndexOf('.') + 1);
-}
-
-function list(homes: readonly Home[]): string {
-  const shown = homes.slice(0, 4).map((home) => `${home.node.name} [${home.outFeatures}, ${home.inFeatures}]`);
-  return shown.join(', ') + (homes.length > 4 ? ` and ${homes.length - 4} more` : '');
-}
-
-function homeError(where: string, message: string): CompilerError {
-  return new CompilerError('compiler/lora-home', message, { where });
+function inWords<Result>(module: string, where: string, compute: () => Result): Result {
+  try {
+    return compute();
+  } catch (cause) {
+    if (!(cause instanceof QuantError)) throw cause;
+    throw new CompilerError('compiler/weights', `${module}: ${cause.message}`, { where, cause });
+  }
 }

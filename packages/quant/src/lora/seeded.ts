@@ -1,0 +1,13 @@
+/**
+ * Uniform numbers in [0, 1) from a seed: the same on every machine.
+ * @see mulberry32, 32 bits of state
+ */
+export function seededBits(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let bits = Math.imul(state ^ (state >>> 15), state | 1);
+    bits ^= bits + Math.imul(bits ^ (bits >>> 7), bits | 61);
+    return ((bits ^ (bits >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
