@@ -23,4 +23,3 @@ export {
 export { type NestedAbsMax, nestAbsMax, unnestAbsMax } from './nf4/nested.ts';
 export { factorHessian, type HessianFactor } from './linalg/hessian.ts';
 export { scaleToMagnitude } from './lora/dora.ts';
-export { factorHessian, gptqInt4, type GptqOptions, type HessianFactor } from './int4/gptq.ts';
