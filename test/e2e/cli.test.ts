@@ -81,7 +81,10 @@ test('run answers a command, and eval scores the pack', { timeout: 240_000 }, as
     text: ' {"intent":"off","device":"heater","room":"attic"}',
     stopReason: 'end',
   });
-  expect(await json('eval', pack, '--data', `${judge}:4`)).toEqual({ metric: 'exact-match', samples: 4, value: 1 });
+  expect(await json('eval', pack, '--data', `${judge}:4`)).toEqual({
+    ...{ metric: 'exact-match', samples: 4, value: 1 },
+    interval: [expect.closeTo(0.51, 2), expect.closeTo(1)],
+  });
 });
 
 test('bench shows no percentile that the number of runs cannot support', { timeout: 60_000 }, async () => {
@@ -107,6 +110,18 @@ test('a verdict under the floor is exit code 4, and --force overrides it', { tim
   expect(exitCode).toBe(4);
   expect(JSON.parse(stdout)).toMatchObject({ verdict: { ok: false } });
   expect((await flotilla(...harsh, '--force')).exitCode).toBe(0);
+});
+
+test('nothing to judge on: the pack is written, one line says why the exit code is 4', {
+  timeout: 240_000,
+}, async () => {
+  const blind = ['compile', base, '-o', join(folder, 'blind.pack'), '--weights', 'int4', '--json'];
+  const { exitCode, stdout, stderr } = await flotilla(...blind);
+  expect({ exitCode, stderr }).toEqual({
+    exitCode: 4,
+    stderr: 'no: nothing was left to judge accuracy on; give --eval, or more --data\n',
+  });
+  expect(JSON.parse(stdout)).toMatchObject({ verdict: null, pack: { path: join(folder, 'blind.pack') } });
 });
 
 test.each([
@@ -155,7 +170,7 @@ test('a port that is taken: exit code 5, nothing left running', { timeout: 60_00
 test('nothing half-written lies beside the packs', async () => {
   expect(
     (await readdir(folder)).filter(
-      (name) => !['judge.jsonl', 'commands.pack', 'harsh.pack', 'controller'].includes(name),
+      (name) => !['judge.jsonl', 'commands.pack', 'harsh.pack', 'blind.pack', 'controller'].includes(name),
     ),
   ).toEqual([]);
 });

@@ -3,4 +3,5 @@ export { isDeepYaml } from './deep-yaml.ts';
 export { detectHost, type Machine } from './detect.ts';
 export { BoardError, type BoardErrorCode } from './errors.ts';
 export { listBoards, loadBoard } from './load.ts';
+export { nearest } from './nearest.ts';
 export { parseBoard } from './parse.ts';

@@ -1,9 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { isDeepYaml } from '@flotilla/boards';
+import { isDeepYaml, nearest } from '@flotilla/boards';
 import { parse } from 'yaml';
 import { CliError } from './errors.ts';
-import { nearest } from './nearest.ts';
 
 /** What `flotilla.yaml` and `FLOTILLA_*` may set; each is the option of the same name. */
 export const SETTINGS = {

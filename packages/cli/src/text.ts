@@ -64,6 +64,11 @@ export function percent(share: number): string {
   return `${(100 * share).toFixed(1)} %`;
 }
 
+/** ` (low to high)`, a 95 % interval; '' where there is none. */
+export function range(interval: readonly [number, number] | null | undefined, text: (end: number) => string): string {
+  return interval ? ` (${text(interval[0])} to ${text(interval[1])})` : '';
+}
+
 /** A histogram in one line; the fullest bin is a full block. */
 export function sparkline(counts: readonly number[]): string {
   const blocks = ' ▁▂▃▄▅▆▇█';

@@ -12,19 +12,21 @@ const intents = 'test/fixtures/models/adapters/intents-lora';
 let dir = '';
 let model = '';
 let data = '';
+let judge = '';
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'compile-'));
   model = join(dir, 'net.onnx');
   data = join(dir, 'data');
   await writeModel(classifier(), model);
-  await mkdir(data);
+  judge = join(dir, 'judge');
+  for (const folder of [data, judge]) await mkdir(folder);
   const session = await openSession(model);
-  for (let i = 0; i < 24; i++) {
+  for (let i = 0; i < 48; i++) {
     const x = floats([1, 64], (at) => Math.sin(at * (i + 1) * 0.37) + Math.cos(i));
     const { y } = await session.run({ x });
     const best = y?.dtype === 'float32' ? y.data.indexOf(Math.max(...y.data)) : -1;
     const label: TensorValue = { dtype: 'int64', dims: [1], data: BigInt64Array.of(BigInt(best)) };
-    await writeFile(join(data, `${String(i).padStart(2, '0')}.npz`), encodeNpz({ x, label }));
+    await writeFile(join(i < 24 ? data : judge, `${String(i).padStart(2, '0')}.npz`), encodeNpz({ x, label }));
   }
   await session.close();
 });
@@ -34,13 +36,22 @@ test('a model becomes a pack that runs, with a verdict, and golden vectors that 
   const out = join(dir, 'net.pack');
   const steps = new Set<string>();
   const onProgress = ({ step }: { step: string }): unknown => steps.add(step);
-  const report = await compile(model, out, { weights: 'int4', data, eval: data, latencySeconds: 0.02, onProgress });
+  const report = await compile(model, out, { weights: 'int4', data, eval: judge, latencySeconds: 0.02, onProgress });
   expect(report.model).toEqual({ path: model, bytes: (await stat(model)).size, parameters: 64 * 96 + 96 + 96 * 10 });
-  expect(report.verdict).toMatchObject({ metric: 'top1', samples: 24, fp32: 1, floor: 0.98 });
+  expect(report.verdict).toMatchObject({
+    ...{ metric: 'top1', samples: 24, fp32: 1, floor: 0.98, candidates: 1 },
+    splits: { calibrate: 24, choose: 0, judge: 24 },
+  });
+  const { interval, sqnrDb, kept } = report.verdict ?? {};
+  expect(interval?.[0]).toBeLessThan(kept ?? 0);
+  expect(interval?.[1]).toBeGreaterThan(kept ?? 1);
+  expect(sqnrDb).toBeGreaterThan(10);
   expect(report.ratio).toBeLessThan(0.4);
   expect(report.nodes).toEqual({ quantized: 1, float: 1 });
   expect(report.float).toEqual([{ node: 'last', op: 'MatMul', reason: 'only 960 weights' }]);
   expect(report.latency?.quantized.p50Us).toBeGreaterThan(0);
+  expect(report.latency?.cleanup?.p50Us).toBeGreaterThan(0);
+  expect(report.memory.quantized.weightsBytes).toBeLessThan(report.memory.fp32.weightsBytes);
   expect(steps).toEqual(new Set([...steps, 'load', 'convert-int4', 'evaluate', 'golden', 'latency', 'pack']));
   const pack = await openPack(out);
   expect(pack.digest).toBe(report.pack.digest);
@@ -65,12 +76,14 @@ test('the same inputs give the same pack', async () => {
   const two = await compile(model, join(dir, 'two.pack'), options);
   expect(two.pack.digest).toBe(one.pack.digest);
   expect(one.verdict).toBeNull();
+  expect(one.warnings).toContainEqual(expect.stringContaining('4 samples are too few for three splits'));
+  expect(one.objections).toEqual([expect.stringContaining('nothing was left to judge')]);
 });
 
 test('static int8 from the same data; the budget and keys travel in the pack', async () => {
   const keys = join(dir, 'keys.txt');
   await writeFile(keys, 'a\nb\n');
-  const options = { data, eval: `${data}:8`, metric: 'top1', latencyBudgetUs: { '*': 5000 }, keys, latencySeconds: 0 };
+  const options = { data, eval: `${judge}:8`, metric: 'top1', latencyBudgetUs: { '*': 5000 }, keys, latencySeconds: 0 };
   const report = await compile(model, join(dir, 'int8'), options);
   expect(report.nodes.quantized).toBeGreaterThan(0);
   const pack = await openPack(join(dir, 'int8'));
@@ -84,12 +97,34 @@ test('a verdict under the floor is told, and the pack is there to be looked at',
   await writeFile(metric, 'export default ({ y }, s, { y: ref }) => Number(y === ref || y.data[0] === ref.data[0])');
   const report = await compile(model, join(dir, 'bad.pack'), {
     weights: 'int4',
-    eval: data,
+    eval: judge,
     metric,
     latencySeconds: 0,
   });
   expect(report.verdict).toMatchObject({ fp32: 1, ok: false });
+  expect(report.objections).toEqual([expect.stringContaining('the floor is 98.0 %')]);
   expect((await stat(join(dir, 'bad.pack'))).isFile()).toBe(true);
+});
+
+test('what was calibrated on does not judge, even if it is given for both', async () => {
+  const options = { weights: 'int4', data, eval: `${data}:8`, latencySeconds: 0 };
+  const report = await compile(model, join(dir, 'same.pack'), options);
+  expect(report.verdict).toBeNull();
+  expect(report.warnings).toContainEqual(expect.stringContaining('all 8 samples to judge on were calibrated on'));
+  const rest = await compile(model, join(dir, 'same.pack'), { ...options, data: `${data}:20`, eval: data });
+  expect(rest.verdict).toMatchObject({ samples: 4, splits: { calibrate: 20, choose: 0, judge: 4 } });
+});
+
+test('a metric that throws: one line, nothing half-written', async () => {
+  const metric = join(dir, 'throws.mjs');
+  await writeFile(metric, 'export default () => { throw new Error("no such\\nthing") }');
+  const before = await readdir(dir);
+  const options = { weights: 'int4', eval: judge, metric, latencySeconds: 0 };
+  await expect(compile(model, join(dir, 'thrown.pack'), options)).rejects.toMatchObject({
+    code: 'compiler/metric',
+    message: expect.stringMatching(/^.*throws\.mjs threw on 24\.npz: no such$/),
+  });
+  expect(await readdir(dir)).toEqual(before);
 });
 
 test('OUT.onnx gives the bare portable model', async () => {
@@ -147,6 +182,12 @@ test('a language model with its adapter: int4, exact answers, in a pack that gen
   const report = await compile(llama, out, options);
   expect(report.ratio).toBeLessThan(0.2);
   expect(report.verdict).toMatchObject({ metric: 'exact-match', samples: 12, fp32: 1, quantized: 1, ok: true });
+  expect(report.objections).toEqual([]);
+  const { language, sqnrDb } = report.verdict ?? {};
+  expect(language?.kld.mean).toBeGreaterThan(0);
+  expect(language?.kld.mean).toBeLessThan(0.05);
+  expect(language?.sameTopPercent).toBeGreaterThan(90);
+  expect(sqnrDb).toBeGreaterThan(15);
   const runtime = await openRuntime(out);
   expect(await runtime.golden()).toMatchObject({ ok: true });
   const { text } = await runtime.text().generate('kindly switch off the space heater in the attic =>');

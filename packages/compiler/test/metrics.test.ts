@@ -3,11 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadTokenizer, spawnSession, TextModel, type TensorValue } from '@flotilla/runtime';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { boxF1 } from '../src/metrics/box-f1.ts';
+import { boxesOf, countMatches } from '../src/metrics/boxes.ts';
 import { chooseMetric } from '../src/metrics/choose.ts';
 import { cosine } from '../src/metrics/cosine.ts';
 import { ctcText, decodeCtc } from '../src/metrics/ctc-text.ts';
 import { exactMatch } from '../src/metrics/exact-match.ts';
-import { keptShare } from '../src/metrics/metric.ts';
+import { keptShare, metricValue } from '../src/metrics/metric.ts';
 import { perplexity } from '../src/metrics/perplexity.ts';
 import { top1 } from '../src/metrics/top1.ts';
 import { textData } from '../src/data/text-data.ts';
@@ -20,15 +22,14 @@ beforeAll(async () => {
 afterAll(() => rm(dir, { recursive: true }));
 
 test('top1 counts rows whose strongest class is the label', () => {
-  const score = top1.start();
   const y = floats([2, 3], [0, 5, 1, 9, 2, 3]);
-  score.add({ y }, { name: 'a', inputs: {}, label: [1, 2] }, {});
-  expect(score.value()).toBe(0.5);
+  expect(top1.score({ y }, { name: 'a', inputs: {}, label: [1, 2] }, {})).toEqual({ sum: 1, weight: 2 });
   const label: TensorValue = { dtype: 'int64', dims: [1], data: BigInt64Array.of(0n) };
-  score.add({ y: floats([1, 3], [1, 0, 0]) }, { name: 'b', inputs: {}, label }, {});
-  expect(score.value()).toBeCloseTo(2 / 3);
-  expect(() => score.add({ y }, { name: 'c', inputs: {}, label: 1 }, {})).toThrow('c: 1 labels for 2 rows of classes');
-  expect(() => score.add({ y }, { name: 'd', inputs: {}, label: 'x' }, {})).toThrow('d has no label');
+  const one = top1.score({ y: floats([1, 3], [1, 0, 0]) }, { name: 'b', inputs: {}, label }, {});
+  expect(one).toEqual({ sum: 1, weight: 1 });
+  expect(metricValue(top1, [{ sum: 1, weight: 2 }, one])).toBeCloseTo(2 / 3);
+  expect(() => top1.score({ y }, { name: 'c', inputs: {}, label: 1 }, {})).toThrow('c: 1 labels for 2 rows of classes');
+  expect(() => top1.score({ y }, { name: 'd', inputs: {}, label: 'x' }, {})).toThrow('d has no label');
 });
 
 test('ctc-text: repeats and blanks go, a repeat after a blank stays, the class past the keys is a space', () => {
@@ -37,22 +38,53 @@ test('ctc-text: repeats and blanks go, a repeat after a blank stays, the class p
   const scores = Float32Array.from(path.flatMap((best) => [0, 1, 2, 3].map((c) => (c === best ? 1 : 0))));
   expect(decodeCtc(scores, 4, keys)).toBe('aa b');
   expect(() => decodeCtc(scores, 6, keys)).toThrow('2 keys do not name 6 classes');
-  const score = ctcText(keys).start();
   const y = floats([1, 6, 4], [...scores]);
-  score.add({ y }, { name: 'a', inputs: {}, label: 'aa b' }, {});
+  expect(ctcText(keys).score({ y }, { name: 'a', inputs: {}, label: 'aa b' }, {}).sum).toBe(1);
   const label: TensorValue = { dtype: 'uint8', dims: [2], data: new TextEncoder().encode('ab') };
-  score.add({ y }, { name: 'b', inputs: {}, label }, {});
-  expect(score.value()).toBe(0.5);
+  expect(ctcText(keys).score({ y }, { name: 'b', inputs: {}, label }, {}).sum).toBe(0);
 });
 
 test('cosine is 1 for equal directions, 0 for orthogonal ones, and takes zeros', () => {
-  const score = cosine.start();
-  score.add({ y: floats([2], [2, 0]) }, { name: 'a', inputs: {} }, { y: floats([2], [1, 0]) });
-  expect(score.value()).toBe(1);
-  score.add({ y: floats([2], [0, 1]) }, { name: 'b', inputs: {} }, { y: floats([2], [1, 0]) });
-  expect(score.value()).toBe(0.5);
-  score.add({ y: floats([1], [0]) }, { name: 'c', inputs: {} }, { y: floats([1], [0]) });
-  expect(score.value()).toBeCloseTo(2 / 3);
+  const of = (a: number[], b: number[]) =>
+    cosine.score({ y: floats([a.length], a) }, { name: 'a', inputs: {} }, { y: floats([b.length], b) }).sum;
+  expect(of([2, 0], [1, 0])).toBe(1);
+  expect(of([0, 1], [1, 0])).toBe(0);
+  expect(of([0], [0])).toBe(1);
+});
+
+describe('box-f1', () => {
+  // Two words, a speck that is no box, and a part below the threshold.
+  const page = map(['.......', '.###...', '.###...', '.###...', '......#', '####...', '####ooo', '####ooo']);
+  const moved = map(['.......', '..###..', '..###..', '..###..', '.......', '.......', '.......', '.......']);
+  const label: TensorValue = { dtype: 'int32', dims: [1, 4], data: Int32Array.of(1, 1, 4, 4) };
+  test('boxes of the connected parts, in pixels', () => {
+    expect(boxesOf({ data: page.data, height: 8, width: 7 }, 0.3)).toEqual([
+      [1, 1, 4, 4],
+      [0, 5, 4, 8],
+    ]);
+  });
+  test.each([
+    ['what fp32 finds, where no boxes are given', page, undefined, { sum: 4, weight: 4 }],
+    ['a box half beside, and one that is missing', moved, undefined, { sum: 2, weight: 3 }],
+    ['labelled boxes', page, label, { sum: 2, weight: 3 }],
+  ])('%s', (_, output, given, score) => {
+    expect(boxF1.score({ output }, { name: 'a', inputs: {}, label: given }, { output: page })).toEqual(score);
+  });
+  test('a box counts once, and a label that is no box is named', () => {
+    expect(
+      countMatches(
+        [
+          [0, 0, 4, 4],
+          [0, 0, 4, 3],
+        ],
+        [[0, 0, 4, 4]],
+      ),
+    ).toBe(1);
+    expect(() => boxF1.score({ output: page }, { name: 'a', inputs: {}, label: 3 }, {})).toThrow('a has no label');
+    const flat = floats([1, 2, 28], [...page.data]);
+    const three = floats([3, 8, 7], [...page.data, ...page.data, ...page.data]);
+    expect(() => boxF1.score({ output: three }, { name: 'a', inputs: {} }, { flat })).toThrow('[3, 8, 7]');
+  });
 });
 
 test('kept is the share that is left, whichever way is better', () => {
@@ -76,9 +108,10 @@ describe('language models', () => {
   test('perplexity of the whole validation text is the 24.65 that PyTorch gives', async () => {
     const data = await textData(join(folder, 'valid.txt'), undefined);
     if (data.kind !== 'text') throw new Error('not text');
-    const { value, samples } = await perplexity.judge(model, data.texts(), {});
-    expect(samples).toBe(19_072);
-    expect(value).toBeCloseTo(24.65, 2);
+    const scores = await perplexity.judge(model, data.texts(), {});
+    expect(scores).toHaveLength(149);
+    expect(scores.reduce((sum, { weight }) => sum + weight, 0)).toBe(19_072);
+    expect(metricValue(perplexity, scores)).toBeCloseTo(24.65, 2);
   });
 
   test('exact-match compares trimmed greedy answers', async () => {
@@ -96,8 +129,8 @@ describe('language models', () => {
     const data = await textData(path, undefined);
     if (data.kind !== 'text') throw new Error('not text');
     // The reference answers are cut at 40 tokens, not ended; so only an answer that ends by itself can be equal.
-    const { value, samples } = await exactMatch.judge(model, data.texts(), {});
-    expect([value, samples]).toEqual([0, 2]);
+    const wrong = { sum: 0, weight: 1 };
+    expect(await exactMatch.judge(model, data.texts(), {})).toEqual([wrong, wrong]);
   });
 });
 
@@ -132,12 +165,10 @@ describe('choosing', () => {
     );
     const metric = await chooseMetric(path, tensors(1), undefined);
     if (metric.kind !== 'tensor') throw new Error('not tensors');
-    const score = metric.start();
-    score.add({ y: floats([1], [1]) }, { name: 'a', inputs: {} }, {});
-    score.add({ y: floats([1], [2]) }, { name: 'b', inputs: {} }, {});
-    expect(score.value()).toBe(1.5);
-    expect(() => score.add({ y: floats([1], [-1]) }, { name: 'c', inputs: {} }, {})).toThrow('threw on c: below');
-    expect(() => score.add({ y: floats([1], [NaN]) }, { name: 'd', inputs: {} }, {})).toThrow('gave NaN for d');
+    const score = (y: number) => metric.score({ y: floats([1], [y]) }, { name: 'a', inputs: {} }, {});
+    expect(metricValue(metric, [score(1), score(2)])).toBe(1.5);
+    expect(() => score(-1)).toThrow('threw on a: below');
+    expect(() => score(NaN)).toThrow('gave NaN for a');
     await writeFile(join(dir, 'broken.mjs'), 'export default 7');
     await expect(chooseMetric(join(dir, 'broken.mjs'), tensors(1), undefined)).rejects.toMatchObject({
       code: 'compiler/metric',
@@ -147,4 +178,10 @@ describe('choosing', () => {
 
 function floats(dims: number[], values: number[]): TensorValue & { dtype: 'float32' } {
   return { dtype: 'float32', dims, data: Float32Array.from(values) };
+}
+
+/** A map of 1 for '#', 0.2 for 'o', 0 else. */
+function map(rows: readonly string[]): TensorValue & { dtype: 'float32' } {
+  const values = rows.flatMap((row) => Array.from(row, (cell) => ({ '#': 1, o: 0.2 })[cell] ?? 0));
+  return floats([1, 1, rows.length, rows[0]?.length ?? 0], values);
 }

@@ -1,4 +1,10 @@
-import { type CompileReport, compile as compileModel, formatRecipe, recipeOf } from '@flotilla/compiler';
+import {
+  type CompileReport,
+  compile as compileModel,
+  formatRecipe,
+  type LatencyReport,
+  recipeOf,
+} from '@flotilla/compiler';
 import { readPrivateKey } from '@flotilla/pack';
 import type { CommandModule } from 'yargs';
 import { CliError } from '../errors.ts';
@@ -6,10 +12,10 @@ import { EXIT } from '../failure.ts';
 import { untilInterrupted } from '../interrupt.ts';
 import { parseCombine, parseLora } from '../lora-options.ts';
 import { threadsOption } from '../options.ts';
-import { type Globals, print } from '../output.ts';
+import { type Globals, print, say } from '../output.ts';
 import { progressBar } from '../progress.ts';
 import { setting } from '../settings.ts';
-import { bytes, facts, ms, percent, table } from '../text.ts';
+import { bytes, facts, ms, percent, range, table } from '../text.ts';
 
 interface Args extends Globals {
   readonly model: string;
@@ -58,9 +64,18 @@ export const compile: CommandModule<Globals, Args> = {
       .option('method', { type: 'string', describe: 'How int4 is found: auto (gptq where there is data), rtn or gptq' })
       .option('recipe', { type: 'string', describe: 'Recipe file instead of a built-in one' })
       .option('explain', { type: 'boolean', default: false, describe: 'Print the recipe and stop' })
-      .option('data', { type: 'string', describe: 'Calibration samples, PATH[:N]' })
-      .option('eval', { type: 'string', describe: 'Evaluation samples for the verdict, PATH[:N]' })
-      .option('metric', { type: 'string', describe: 'top1, ctc-text, perplexity, exact-match, cosine, or FILE.mjs' })
+      .option('data', {
+        type: 'string',
+        describe: 'Calibration samples, PATH[:N]; without --eval a part of them judges',
+      })
+      .option('eval', {
+        type: 'string',
+        describe: 'Evaluation samples for the verdict, PATH[:N]; never what is calibrated on',
+      })
+      .option('metric', {
+        type: 'string',
+        describe: 'top1, ctc-text, perplexity, exact-match, box-f1, cosine, or FILE.mjs',
+      })
       .option('keys', { type: 'string', describe: 'Characters or labels of the classes, one a line' })
       .option('floor', { type: 'number', default: 0.98, describe: "Share of fp32's score that must be kept" })
       .option('lora', {
@@ -94,7 +109,11 @@ export const compile: CommandModule<Globals, Args> = {
       .option('name', { type: 'string', describe: "What the pack is called; default: the model's name" })
       .option('key', { type: 'string', default: setting('key'), describe: 'Private key file that signs the pack' })
       .option('threads', threadsOption())
-      .option('force', { type: 'boolean', default: false, describe: 'Exit 0 although the verdict is no' })
+      .option('force', {
+        type: 'boolean',
+        default: false,
+        describe: 'Exit 0 although the verdict is no, or there is none',
+      })
       .example(
         'flotilla compile rec.onnx -o rec.pack --data calibrate/ --eval judge/ --metric ctc-text --keys keys.txt',
         'int8, calibrated, judged',
@@ -123,7 +142,9 @@ export const compile: CommandModule<Globals, Args> = {
       });
       bar.end();
       print(argv, report, compileText);
-      if (report.verdict && !report.verdict.ok && !argv.force) process.exitCode = EXIT.verdictNo;
+      if (!argv.json) for (const warning of report.warnings) say(argv, `warning: ${warning}`);
+      for (const objection of report.objections) say(argv, `${argv.force ? 'forced' : 'no'}: ${objection}`);
+      if (report.objections.length > 0 && !argv.force) process.exitCode = EXIT.verdictNo;
     } finally {
       bar.end();
     }
@@ -187,18 +208,8 @@ function compileText(report: CompileReport): string {
     ['pack', `${pack.path}, ${bytes(pack.bytes)}${pack.digest === null ? '' : `, ${pack.digest}`}`],
     ['nodes', `${report.nodes.quantized} quantized, ${report.nodes.float} with weights stay float`],
   ];
-  if (verdict)
-    rows.push([
-      'verdict',
-      `${verdict.ok ? 'yes' : 'NO'}: ${verdict.metric} ${verdict.quantized.toFixed(4)} beside fp32's ${verdict.fp32.toFixed(4)} on ${verdict.samples} samples, ${percent(verdict.kept)} kept, floor ${percent(verdict.floor)}`,
-    ]);
-  else rows.push(['verdict', 'none: give --eval']);
-  if (latency)
-    rows.push([
-      'latency',
-      `${ms(latency.quantized.p50Us)} beside fp32's ${ms(latency.fp32.p50Us)}: ${latency.speedup.toFixed(2)}× at ${latency.threads} thread(s)`,
-    ]);
-  for (const warning of report.warnings) rows.push(['warning', warning]);
+  rows.push(...verdictRows(verdict));
+  if (latency) rows.push(...latencyRows(latency));
   rows.push(['took', `${report.seconds.toFixed(1)} s, peak RSS ${bytes(report.peakRssBytes)}`]);
   const float =
     report.float.length === 0
@@ -208,4 +219,36 @@ function compileText(report: CompileReport): string {
           report.float.map(({ node, op, reason }) => [node, op, reason]),
         )}`;
   return facts(rows) + float;
+}
+
+function verdictRows(verdict: CompileReport['verdict']): [string, string][] {
+  if (!verdict) return [['verdict', 'none: nothing was left to judge on']];
+  const { ok, metric, quantized, fp32, samples, kept, interval, floor, sqnrDb, language, splits } = verdict;
+  const score = `${metric} ${quantized.toFixed(4)} beside fp32's ${fp32.toFixed(4)} on ${samples} samples`;
+  const rows: [string, string][] = [
+    [
+      'verdict',
+      `${ok ? 'yes' : 'NO'}: ${score}, ${percent(kept)}${range(interval, percent)} kept, floor ${percent(floor)}`,
+    ],
+    ['outputs', sqnrDb === null ? "equal to fp32's" : `${sqnrDb.toFixed(1)} dB signal to noise`],
+  ];
+  if (language)
+    rows.push([
+      'tokens',
+      `mean KLD ${language.kld.mean.toFixed(5)}, same top p ${language.sameTopPercent.toFixed(1)} %, on ${language.tokens}`,
+    ]);
+  const count = (size: number | null): string => (size === null ? 'all' : String(size));
+  const parts = `${count(splits.calibrate)} calibrated, ${count(splits.choose)} chose, ${count(splits.judge)} judged`;
+  rows.push(['samples', `${parts}; candidates: ${verdict.candidates}`]);
+  return rows;
+}
+
+function latencyRows({ quantized, fp32, speedup, interval, threads, cleanup }: LatencyReport): [string, string][] {
+  const times = (ratio: number): string => `${ratio.toFixed(2)}×`;
+  const beside = `${ms(quantized.p50Us)} beside fp32's ${ms(fp32.p50Us)}`;
+  const rows: [string, string][] = [
+    ['latency', `${beside}: ${times(speedup)}${range(interval, times)} at ${threads} thread(s)`],
+  ];
+  if (cleanup) rows.push(['clean-up', `alone ${ms(cleanup.p50Us)}: ${times(cleanup.speedup)}`]);
+  return rows;
 }

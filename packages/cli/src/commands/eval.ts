@@ -4,7 +4,7 @@ import { untilInterrupted } from '../interrupt.ts';
 import { boardOption, threadsOption } from '../options.ts';
 import { type Globals, print } from '../output.ts';
 import { progressBar } from '../progress.ts';
-import { percent } from '../text.ts';
+import { percent, range } from '../text.ts';
 
 interface Args extends Globals {
   readonly model: string;
@@ -26,7 +26,7 @@ export const evalCommand: CommandModule<Globals, Args> = {
       .option('data', { type: 'string', demandOption: true, describe: 'Evaluation samples, PATH[:N]' })
       .option('metric', {
         type: 'string',
-        describe: 'top1, ctc-text, perplexity, exact-match, cosine, or FILE.mjs; default: by the data',
+        describe: 'top1, ctc-text, perplexity, exact-match, box-f1, cosine, or FILE.mjs; default: by the data',
       })
       .option('against', { type: 'string', describe: 'Model or pack to run on the same samples' })
       .option('keys', { type: 'string', describe: "Characters or labels of the classes; default: the pack's" })
@@ -59,8 +59,8 @@ export const evalCommand: CommandModule<Globals, Args> = {
   },
 };
 
-function evalText({ metric, samples, value, against, kept }: EvalReport): string {
-  const beside =
-    against === undefined || kept === undefined ? '' : ` beside ${against.toFixed(4)}: ${percent(kept)} kept`;
-  return `${metric} ${value.toFixed(4)} on ${samples} samples${beside}`;
+function evalText({ metric, samples, value, interval, against, kept, keptInterval }: EvalReport): string {
+  const own = `${metric} ${value.toFixed(4)}${range(interval, (end) => end.toFixed(4))} on ${samples} samples`;
+  if (against === undefined || kept === undefined) return own;
+  return `${own} beside ${against.toFixed(4)}: ${percent(kept)}${range(keptInterval, percent)} kept`;
 }

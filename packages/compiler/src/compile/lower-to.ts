@@ -13,6 +13,8 @@ interface LowerOptions {
   readonly folder: string;
   readonly threads: number;
   readonly tokenizer: TextTokenizer | undefined;
+  /** What the file is called. Default 'lowered'. */
+  readonly name?: string | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -28,9 +30,9 @@ export interface LoweredFile {
 
 /** Lowers a portable model for a board, into the folder; the session settings that lowering chose go with it. */
 export async function lowerTo(portable: SavedModel, board: Board, options: LowerOptions): Promise<LoweredFile> {
-  const { folder, threads, tokenizer, signal } = options;
+  const { folder, threads, tokenizer, name = 'lowered', signal } = options;
   const lowered = lowerModel(await openModel(portable.files[0], { signal }), board);
-  const path = join(folder, `lowered-${board.boardClass}.onnx`);
+  const path = join(folder, `${name}-${board.boardClass}.onnx`);
   const { files } = await saveModel(lowered.model, path);
   const hash = createHash('sha256');
   for (const file of files) for await (const chunk of createReadStream(file)) hash.update(chunk as Uint8Array);

@@ -1,6 +1,9 @@
 import type { PrivateKey } from '@flotilla/pack';
+import type { LanguageError } from '../evaluate/language-error.ts';
 import type { Combination } from '../lora/combine.ts';
 import type { Note } from '../pass.ts';
+import type { SplitSizes } from '../splits/split-data.ts';
+import type { Interval } from '../statistics/interval.ts';
 import type { LatencyReport } from './latency.ts';
 
 export interface LoraSource {
@@ -21,9 +24,9 @@ export interface CompileOptions {
   readonly method?: string | undefined;
   /** A recipe file in place of a built-in one. */
   readonly recipe?: string | undefined;
-  /** Calibration samples, as `openData` reads them. */
+  /** Calibration samples, as `openData` reads them; without `eval` a part of them is kept for the verdict (`splitData`). */
   readonly data?: string | undefined;
-  /** Evaluation samples for the verdict; never the calibration samples. */
+  /** Evaluation samples for the verdict; what was calibrated on is left out of them. */
   readonly eval?: string | undefined;
   /** A metric's name or `.mjs` file. Default: by the data. */
   readonly metric?: string | undefined;
@@ -51,6 +54,8 @@ export interface CompileOptions {
   readonly threads?: number | undefined;
   /** Of each model in each of five rounds; 0: latency is not measured. Default 0.2. */
   readonly latencySeconds?: number | undefined;
+  /** Whether the cleaned fp32 model is measured, too. Default true. */
+  readonly cleanupLatency?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
@@ -69,8 +74,23 @@ export interface Verdict {
   readonly quantized: number;
   /** quantized / fp32; fp32 / quantized where less is better. */
   readonly kept: number;
+  /** Of `kept`, at 95 %; see `keptInterval`. Null where the samples cannot tell. */
+  readonly interval: Interval | null;
   readonly floor: number;
   readonly ok: boolean;
+  /** Recipes that were compared before this one was taken; none of them on the judging split. */
+  readonly candidates: number;
+  readonly splits: SplitSizes;
+  /** Of the float output that is worst off; null: every output is equal. */
+  readonly sqnrDb: number | null;
+  /** Of a language model alone. */
+  readonly language?: LanguageError;
+}
+
+export interface MemoryFigures {
+  readonly weightsBytes: number;
+  /** Of the process that held the model through judging and measuring. */
+  readonly peakRssBytes: number;
 }
 
 /** What `flotilla compile --json` prints. */
@@ -93,6 +113,9 @@ export interface CompileReport {
   /** Null where there was nothing to evaluate on. */
   readonly verdict: Verdict | null;
   readonly latency: LatencyReport | null;
+  readonly memory: { readonly fp32: MemoryFigures; readonly quantized: MemoryFigures };
+  /** Why it should not be shipped as it is: under the floor, nothing to judge on, slower. Empty: nothing is against it. */
+  readonly objections: readonly string[];
   readonly seconds: number;
   readonly peakRssBytes: number;
 }

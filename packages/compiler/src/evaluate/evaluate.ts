@@ -2,6 +2,7 @@ import { openData } from '../data/open-data.ts';
 import { chooseMetric } from '../metrics/choose.ts';
 import { readKeys } from '../metrics/ctc-text.ts';
 import { keptShare } from '../metrics/metric.ts';
+import { type Interval, keptInterval, valueInterval } from '../statistics/interval.ts';
 import { judge } from './judge.ts';
 import { openJudged, type OpenJudged } from './open-judged.ts';
 
@@ -27,9 +28,13 @@ export interface EvalReport {
   readonly metric: string;
   readonly samples: number;
   readonly value: number;
+  /** Of `value`, at 95 %. Null where the samples cannot tell. */
+  readonly interval: Interval | null;
   readonly against?: number;
   /** value / against, or the inverse where less is better. */
   readonly kept?: number;
+  /** Of `kept`, at 95 %, samples paired. */
+  readonly keptInterval?: Interval | null;
 }
 
 /**
@@ -48,11 +53,14 @@ export async function evaluate(path: string, options: EvalOptions): Promise<Eval
     const metric = await chooseMetric(options.metric, data, keys);
     const judgeOptions = { signal: options.signal, progress: options.onProgress };
     // The one that is compared with comes first: it is the reference of metrics that need one.
-    const { values, samples } = await judge(metric, data, other ? [other, model] : [model], judgeOptions);
+    const { values, scores, samples } = await judge(metric, data, other ? [other, model] : [model], judgeOptions);
     const value = values.at(-1) ?? Number.NaN;
-    if (!other) return { metric: metric.name, samples, value };
+    const own = scores.at(-1) ?? [];
+    const alone = { metric: metric.name, samples, value, interval: valueInterval(metric, own) };
+    if (!other) return alone;
     const [against = Number.NaN] = values;
-    return { metric: metric.name, samples, value, against, kept: keptShare(metric, value, against) };
+    const kept = keptShare(metric, value, against);
+    return { ...alone, against, kept, keptInterval: keptInterval(metric, scores[0] ?? [], own) };
   } finally {
     for (const model of opened) await model.close();
   }

@@ -1,6 +1,7 @@
 import { CompilerError } from '../errors.ts';
 import type { DataSet } from '../data/data-set.ts';
 import { nearest } from '../nearest.ts';
+import { boxF1 } from './box-f1.ts';
 import { cosine } from './cosine.ts';
 import { ctcText } from './ctc-text.ts';
 import { exactMatch } from './exact-match.ts';
@@ -9,7 +10,7 @@ import { moduleMetric } from './module-metric.ts';
 import { perplexity } from './perplexity.ts';
 import { top1 } from './top1.ts';
 
-const names = ['top1', 'ctc-text', 'perplexity', 'exact-match', 'cosine'] as const;
+const names = ['top1', 'ctc-text', 'perplexity', 'exact-match', 'box-f1', 'cosine'] as const;
 
 /**
  * The metric of that name or `.mjs` file. Without a name: perplexity for texts (exact-match where they have completions),
@@ -33,6 +34,8 @@ async function byName(name: string, keys: readonly string[] | undefined): Promis
       return top1;
     case 'cosine':
       return cosine;
+    case 'box-f1':
+      return boxF1;
     case 'perplexity':
       return perplexity;
     case 'exact-match':

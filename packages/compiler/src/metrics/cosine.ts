@@ -5,29 +5,21 @@ export const cosine: TensorMetric = {
   kind: 'tensor',
   name: 'cosine',
   higherIsBetter: true,
-  start() {
-    let sum = 0;
-    let samples = 0;
-    return {
-      add(outputs, _sample, reference) {
-        let dot = 0;
-        let own = 0;
-        let other = 0;
-        for (const [name, expected] of Object.entries(reference)) {
-          const output = outputs[name];
-          if (expected.dtype !== 'float32' || output?.dtype !== 'float32') continue;
-          for (let i = 0; i < expected.data.length; i++) {
-            const a = output.data[i] ?? 0;
-            const b = expected.data[i] ?? 0;
-            dot += a * b;
-            own += a * a;
-            other += b * b;
-          }
-        }
-        sum += own === 0 && other === 0 ? 1 : dot / Math.sqrt(own * other || 1);
-        samples += 1;
-      },
-      value: () => sum / samples,
-    };
+  score(outputs, _sample, reference) {
+    let dot = 0;
+    let own = 0;
+    let other = 0;
+    for (const [name, expected] of Object.entries(reference)) {
+      const output = outputs[name];
+      if (expected.dtype !== 'float32' || output?.dtype !== 'float32') continue;
+      for (let i = 0; i < expected.data.length; i++) {
+        const a = output.data[i] ?? 0;
+        const b = expected.data[i] ?? 0;
+        dot += a * b;
+        own += a * a;
+        other += b * b;
+      }
+    }
+    return { sum: own === 0 && other === 0 ? 1 : dot / Math.sqrt(own * other || 1), weight: 1 };
   },
 };

@@ -14,17 +14,9 @@ export function ctcText(keys: readonly string[]): TensorMetric {
     kind: 'tensor',
     name: 'ctc-text',
     higherIsBetter: true,
-    start() {
-      let right = 0;
-      let samples = 0;
-      return {
-        add(outputs, sample) {
-          const { data, dims } = firstFloats(outputs);
-          samples += 1;
-          if (decodeCtc(data, dims.at(-1) ?? 1, keys) === labelText(sample)) right += 1;
-        },
-        value: () => right / samples,
-      };
+    score(outputs, sample) {
+      const { data, dims } = firstFloats(outputs);
+      return { sum: Number(decodeCtc(data, dims.at(-1) ?? 1, keys) === labelText(sample)), weight: 1 };
     },
   };
 }

@@ -21,7 +21,6 @@ export const exactMatch: TextMetric = {
     // An answer longer than the longest right one is wrong whatever comes after.
     const answers = await model.generateAll(prompts, { maxTokens: longest + 8, signal });
     progress?.(prompts.length);
-    const right = answers.filter(({ text }, i) => text.trim() === expected[i]).length;
-    return { value: right / prompts.length, samples: prompts.length };
+    return answers.map(({ text }, i) => ({ sum: Number(text.trim() === expected[i]), weight: 1 }));
   },
 };

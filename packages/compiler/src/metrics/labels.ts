@@ -18,6 +18,6 @@ export function labelText({ label, name }: Sample): string {
   throw new CompilerError('compiler/data', `${name} has no label that is a text`, { where: name });
 }
 
-function isTensor(label: unknown): label is TensorValue {
+export function isTensor(label: unknown): label is TensorValue {
   return typeof label === 'object' && label !== null && 'dtype' in label && 'data' in label;
 }

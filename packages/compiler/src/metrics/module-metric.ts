@@ -20,17 +20,10 @@ export async function moduleMetric(path: string): Promise<TensorMetric> {
     kind: 'tensor',
     name: path,
     higherIsBetter: higherIsBetter !== false,
-    start() {
-      let sum = 0;
-      let samples = 0;
-      return {
-        add(outputs, sample, reference) {
-          sum += call(judge as Judge, path, outputs, sample, reference);
-          samples += 1;
-        },
-        value: () => sum / samples,
-      };
-    },
+    score: (outputs, sample, reference) => ({
+      sum: call(judge as Judge, path, outputs, sample, reference),
+      weight: 1,
+    }),
   };
 }
 

@@ -1,44 +1,33 @@
 import { CompilerError } from '../errors.ts';
-import type { TextMetric } from './metric.ts';
-
-/** Predictions per window. Windows overlap by one token: the last of one is the first of the next. */
-const PREDICTIONS = 128;
+import { logSumExp } from './log-softmax.ts';
+import type { SampleScore, TextMetric } from './metric.ts';
+import { tokenWindows } from './token-windows.ts';
 
 /**
  * exp of the mean cross-entropy of the next token. Protocol: the beginning-of-text token and the tokens of each non-empty
  * line with its newline, all lines joined, cut into windows of 129 tokens at stride 128, empty cache per window, the rest
- * dropped (one short window where the whole text is shorter).
+ * dropped (one short window where the whole text is shorter). A window is a sample.
  */
 export const perplexity: TextMetric = {
   kind: 'text',
   name: 'perplexity',
   higherIsBetter: false,
+  finish: Math.exp,
   async judge(model, texts, { signal, progress }) {
-    const ids: number[] = [];
-    for await (const { text, completion } of texts) {
-      for (const id of model.tokenizer.encode(`${text}${completion ?? ''}\n`)) ids.push(id);
-    }
-    if (ids.length < 2) throw new CompilerError('compiler/data', 'too little text for a perplexity');
-    const size = Math.min(PREDICTIONS, ids.length - 1);
-    let sum = 0;
-    let count = 0;
-    for (let start = 0; start + size < ids.length; start += size) {
+    const windows = await tokenWindows(model, texts);
+    if (windows.length === 0) throw new CompilerError('compiler/data', 'too little text for a perplexity');
+    const scores: SampleScore[] = [];
+    for (const ids of windows) {
       signal?.throwIfAborted();
-      const { data, dims } = await model.logits(ids.slice(start, start + size));
+      const { data, dims } = await model.logits(ids.slice(0, -1));
       const vocabulary = dims.at(-1) ?? 1;
-      for (let i = 0; i < size; i++) sum += crossEntropy(data, i * vocabulary, vocabulary, ids[start + i + 1] ?? 0);
-      count += size;
-      progress?.(count);
+      let sum = 0;
+      for (const [i, target] of ids.slice(1).entries()) {
+        sum += logSumExp(data, i * vocabulary, vocabulary) - (data[i * vocabulary + target] ?? 0);
+      }
+      scores.push({ sum, weight: ids.length - 1 });
+      progress?.(scores.length);
     }
-    return { value: Math.exp(sum / count), samples: count };
+    return scores;
   },
 };
-
-/** −log softmax(logits)[target], with the largest logit taken out first. */
-function crossEntropy(logits: Float32Array, start: number, count: number, target: number): number {
-  let most = -Infinity;
-  for (let i = start; i < start + count; i++) most = Math.max(most, logits[i] ?? 0);
-  let sum = 0;
-  for (let i = start; i < start + count; i++) sum += Math.exp((logits[i] ?? 0) - most);
-  return Math.log(sum) + most - (logits[start + target] ?? 0);
-}

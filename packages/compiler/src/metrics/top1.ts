@@ -1,6 +1,4 @@
-import type { Tensors } from '@flotilla/runtime';
 import { CompilerError } from '../errors.ts';
-import type { Sample } from '../data/data-set.ts';
 import { firstFloats } from './first-output.ts';
 import { labelNumbers } from './labels.ts';
 import type { TensorMetric } from './metric.ts';
@@ -10,25 +8,16 @@ export const top1: TensorMetric = {
   kind: 'tensor',
   name: 'top1',
   higherIsBetter: true,
-  start() {
-    let right = 0;
-    let rows = 0;
-    return {
-      add(outputs: Tensors, sample: Sample) {
-        const { data, dims } = firstFloats(outputs);
-        const classes = dims.at(-1) ?? 1;
-        const labels = labelNumbers(sample);
-        if (data.length !== labels.length * classes) {
-          const message = `${sample.name}: ${labels.length} labels for ${data.length / classes} rows of classes`;
-          throw new CompilerError('compiler/data', message, { where: sample.name });
-        }
-        for (const [row, label] of labels.entries()) {
-          if (argMax(data, row * classes, classes) === label) right += 1;
-        }
-        rows += labels.length;
-      },
-      value: () => right / rows,
-    };
+  score(outputs, sample) {
+    const { data, dims } = firstFloats(outputs);
+    const classes = dims.at(-1) ?? 1;
+    const labels = labelNumbers(sample);
+    if (data.length !== labels.length * classes) {
+      const message = `${sample.name}: ${labels.length} labels for ${data.length / classes} rows of classes`;
+      throw new CompilerError('compiler/data', message, { where: sample.name });
+    }
+    const right = labels.filter((label, row) => argMax(data, row * classes, classes) === label).length;
+    return { sum: right, weight: labels.length };
   },
 };
 

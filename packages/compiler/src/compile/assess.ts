@@ -1,0 +1,97 @@
+import { type Board, loadBoard } from '@flotilla/boards';
+import type { Tensors } from '@flotilla/runtime';
+import { suitableInputs } from '../calibrate/made-up-inputs.ts';
+import type { DataSet } from '../data/data-set.ts';
+import type { Judged } from '../evaluate/judge.ts';
+
+import { type Golden, takeGolden } from './golden.ts';
+import type { Job } from './job.ts';
+import { judgeBoth } from './judge-both.ts';
+import { compareLatency, type LatencyReport } from './latency.ts';
+import { type LoweredFile, lowerTo } from './lower-to.ts';
+import type { CompileOptions, CompileReport } from './options.ts';
+import { latencyFeeds } from './samples.ts';
+import type { SavedModel } from './save-model.ts';
+
+/** What the recipe made: the result, and the fp32 model after clean-up where its speed is asked for. */
+export interface Made {
+  readonly portable: SavedModel;
+  readonly cleaned: SavedModel | undefined;
+}
+
+/** What was found out about the result. */
+export interface Evidence extends Pick<CompileReport, 'verdict' | 'latency' | 'memory'> {
+  readonly golden: Golden;
+  /** Whether this machine is of a class that the pack is for. */
+  readonly onTarget: boolean;
+  readonly warnings: readonly string[];
+}
+
+const NO_INPUTS = 'no inputs could be made up for this model: the pack has no golden vectors; give --data';
+
+/** Lowers the result for this machine, judges it, takes golden vectors and measures it, all beside fp32. */
+export async function assess(job: Job, { portable, cleaned }: Made, options: CompileOptions): Promise<Evidence> {
+  const { fp32, source, folder, splits, boards } = job;
+  const { signal, onProgress, threads = 1 } = options;
+  const lower: Lower = (model, board, name) =>
+    lowerTo(model, board, { folder, threads, tokenizer: source.tokenizer, signal, name });
+  const host = await lower(portable, await loadBoard('host'));
+  const quantized = await host.load();
+  try {
+    const { verdict, warnings } = await judgeBoth(job, quantized, options);
+    onProgress?.({ step: 'golden', done: 0, total: undefined });
+    const { isText } = source.folder;
+    const data = verdict ? splits.judge?.data : splits.calibrate;
+    const madeUp = isText || data ? [] : await suitableInputs(fp32.session, source.model.graph);
+    const lowerResult = (board: Board): Promise<LoweredFile> => lower(portable, board);
+    const golden = await takeGolden(quantized, host, { boards, data, madeUp, lower: lowerResult });
+    const inputs = { data, isText, madeUp };
+    const latency = await measure({ fp32, quantized, cleaned, inputs, lower, board: host.board }, options);
+    return {
+      verdict,
+      golden,
+      latency,
+      memory: { fp32: await memoryOf(fp32), quantized: await memoryOf(quantized) },
+      onTarget: boards.some(({ boardClass }) => boardClass === host.board.boardClass),
+      warnings: isText || data || madeUp.length > 0 ? warnings : [...warnings, NO_INPUTS],
+    };
+  } finally {
+    await quantized.session.close();
+  }
+}
+
+type Lower = (model: SavedModel, board: Board, name?: string) => Promise<LoweredFile>;
+
+interface Measured {
+  readonly fp32: Judged;
+  readonly quantized: Judged;
+  readonly cleaned: SavedModel | undefined;
+  readonly inputs: {
+    readonly data: DataSet | undefined;
+    readonly isText: boolean;
+    readonly madeUp: readonly Tensors[];
+  };
+  readonly lower: Lower;
+  readonly board: Board;
+}
+
+async function measure(
+  { fp32, quantized, cleaned, inputs, lower, board }: Measured,
+  { latencySeconds: seconds = 0.2, signal, onProgress }: CompileOptions,
+): Promise<LatencyReport | null> {
+  if (seconds === 0) return null;
+  onProgress?.({ step: 'latency', done: 0, total: undefined });
+  const feeds = await latencyFeeds(fp32.session, inputs);
+  if (feeds.length === 0) return null;
+  const alone = cleaned && (await (await lower(cleaned, board, 'cleaned')).load());
+  try {
+    return await compareLatency(fp32.session, quantized.session, feeds, { seconds, signal, cleaned: alone?.session });
+  } finally {
+    await alone?.session.close();
+  }
+}
+
+async function memoryOf({ session }: Judged): Promise<CompileReport['memory']['fp32']> {
+  const { weightsBytes, peakRssBytes } = await session.memory();
+  return { weightsBytes, peakRssBytes };
+}

@@ -1,0 +1,57 @@
+import { join } from 'node:path';
+import type { Board } from '@flotilla/boards';
+import type { DataSet } from '../data/data-set.ts';
+import { openData } from '../data/open-data.ts';
+import type { Judged } from '../evaluate/judge.ts';
+import { loadOnnx } from '../evaluate/load-onnx.ts';
+import type { Recipe } from '../recipe.ts';
+import { type Splits, splitData } from '../splits/split-data.ts';
+import type { CompileOptions } from './options.ts';
+import { mergeAdapters } from './merge-adapters.ts';
+import { recipeWarnings } from './recipe-of.ts';
+import { saveModel } from './save-model.ts';
+import { openSource, type Source } from './source.ts';
+
+/** What stays the same through one compilation. */
+export interface Job {
+  readonly folder: string;
+  readonly recipe: Recipe;
+  readonly boards: readonly Board[];
+  /** The model with its adapters merged. */
+  readonly source: Source;
+  readonly fp32: Judged;
+  readonly splits: Splits;
+  /** Beside those of the passes. */
+  readonly warnings: readonly string[];
+}
+
+/** Opens model and data; whoever calls closes `fp32`. */
+export async function openJob(
+  path: string,
+  plan: Pick<Job, 'folder' | 'recipe' | 'boards'>,
+  options: CompileOptions,
+): Promise<Job> {
+  const { signal, threads = 1 } = options;
+  options.onProgress?.({ step: 'load', done: 0, total: undefined });
+  const source = await openSource(path, signal);
+  const isMerged = (await mergeAdapters(source, options)).length > 0;
+  const merged = join(plan.folder, 'fp32.onnx');
+  if (isMerged) await saveModel(source.model, merged);
+  const fp32 = await loadOnnx(isMerged ? merged : source.folder.onnxPath, source.tokenizer, { threads, signal });
+  try {
+    const { inputs } = fp32.session;
+    const open = async (data: string | undefined): Promise<DataSet | undefined> =>
+      data === undefined ? undefined : openData(data, { inputs });
+    const [data, evaluation] = [await open(options.data), await open(options.eval)];
+    return {
+      ...plan,
+      source,
+      fp32,
+      splits: await splitData(data, evaluation, { search: false }),
+      warnings: recipeWarnings(options),
+    };
+  } catch (error) {
+    await fp32.session.close();
+    throw error;
+  }
+}
