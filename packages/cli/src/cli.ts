@@ -17,6 +17,7 @@ const COMMANDS: { readonly [name: string]: () => Promise<unknown> } = {
   compile: async () => (await import('./commands/compile.ts')).compile,
   config: async () => (await import('./commands/config.ts')).config,
   controller: async () => (await import('./commands/controller.ts')).controller,
+  debug: async () => (await import('./commands/debug.ts')).debug,
   device: async () => (await import('./commands/device.ts')).device,
   eval: async () => (await import('./commands/eval.ts')).evalCommand,
   inspect: async () => (await import('./commands/inspect.ts')).inspect,

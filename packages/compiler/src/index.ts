@@ -24,4 +24,6 @@ export {
   type TensorReport,
 } from './inspect/inspect.ts';
 export { loadModel, quantize, type QuantizeOptions } from './quantize.ts';
+export { debug, type DebugOptions, type DebugReport } from './debug/debug.ts';
+export type { NodeError } from './debug/compare-nodes.ts';
 export { compareLatency, type LatencyReport } from './compile/latency.ts';

@@ -21,8 +21,10 @@ export function exposeValues(model: Model): readonly Exposed[] {
   const isFloat = (value: string) => types.get(value)?.dtype === 'float32';
   const exposed: Exposed[] = [];
   for (const node of Array.from(graph.nodes)) {
-    for (const value of node.outputs) if (value !== '') exposed.push({ key: value, value, output: value, node });
+    const outputs = node.outputs.filter((value) => value !== '');
+    // What its branches do comes before what an If gives.
     if (isIf(node)) exposed.push(...exposeBranches(node, nodeKey(node), isFloat));
+    for (const value of outputs) exposed.push({ key: value, value, output: value, node });
   }
   const names = new Set(exposed.map(({ output }) => output));
   const extra = [...names].filter((name) => !graph.isOutput(name)).map((name) => ({ name, type: undefined }));
@@ -37,9 +39,9 @@ function exposeBranches(node: Node, path: string, isFloat: (value: string) => bo
     const prefix = `${path}#${index}/`;
     const inner: Exposed[] = [];
     for (const one of Array.from(body.nodes)) {
-      for (const value of one.outputs)
-        if (value !== '' && isFloat(value)) inner.push({ key: `${prefix}${value}`, value, output: value, node: one });
+      const values = one.outputs.filter((value) => value !== '' && isFloat(value));
       if (isIf(one)) inner.push(...exposeBranches(one, `${prefix}${nodeKey(one)}`, isFloat));
+      for (const value of values) inner.push({ key: `${prefix}${value}`, value, output: value, node: one });
     }
     for (const one of inner) found.push({ ...one, output: handOut(node, body, one.output) });
   }

@@ -1,0 +1,38 @@
+import type { Model } from '@flotilla/onnx';
+import { CompilerError } from '../errors.ts';
+import { builtInRecipe, parseRecipe, type Recipe } from '../recipe.ts';
+import { findPass } from '../registry.ts';
+import { applyRecipe, type CalibrationData } from '../runner.ts';
+
+/**
+ * The model as the compiler's clean-up leaves it: its values bear the names that a conversion keeps, and mean the same.
+ * @param report what the compiler wrote into the pack: the recipe in it says which passes ran
+ * @returns undefined where the clean-up does not take the model: it is compared as it is then
+ */
+export async function cleanedLike(
+  model: Model,
+  report: unknown,
+  data: CalibrationData,
+  signal: AbortSignal | undefined,
+): Promise<Model | undefined> {
+  const recipe = recipeOfReport(report) ?? builtInRecipe('fp32', undefined);
+  const passes = recipe.passes.filter(({ pass }) => findPass(pass)?.stage === 'rewrite');
+  try {
+    const { cleaned } = await applyRecipe(model, { ...recipe, passes }, { calibrationData: data, signal });
+    return cleaned;
+  } catch (error) {
+    // The data's faults are the user's to hear of; a pass that cannot take the model is no reason not to look at it.
+    if (error instanceof CompilerError && !/calibration|data/.test(error.code)) return undefined;
+    throw error;
+  }
+}
+
+function recipeOfReport(report: unknown): Recipe | undefined {
+  if (typeof report !== 'object' || report === null || !('recipe' in report)) return undefined;
+  if (typeof report.recipe !== 'string') return undefined;
+  try {
+    return parseRecipe(report.recipe);
+  } catch {
+    return undefined; // of another release
+  }
+}

@@ -1,0 +1,26 @@
+import type { NodeError } from './compare-nodes.ts';
+import { asNumber } from './deviation.ts';
+
+/** Nobody calls less than this a rounding: the error is a quarter of the signal. */
+const LEAST_DB = 6;
+/** A healthy node is at most so much worse than the median of its kind. */
+const BEHIND_MEDIAN_DB = 25;
+
+/**
+ * The first node, in the graph's order, whose own error is out of line with the others'. Formats differ by tens of dB,
+ * so the bound follows from the nodes that err at all: 25 dB under their median, but no less than 6 dB.
+ */
+export function firstDivergence(
+  nodes: readonly NodeError[],
+  floorDb: number | undefined,
+): { readonly floorDb: number; readonly first: NodeError | null } {
+  const own = nodes
+    .flatMap(({ ownDb }) => (ownDb === null || ownDb > EXACT_DB ? [] : [ownDb]))
+    .toSorted((a, b) => a - b);
+  const median = own[own.length >> 1] ?? 0;
+  const floor = floorDb ?? Math.max(LEAST_DB, median - BEHIND_MEDIAN_DB);
+  return { floorDb: floor, first: nodes.find(({ ownDb }) => asNumber(ownDb) < floor) ?? null };
+}
+
+/** Sums of floats in another order. */
+const EXACT_DB = 90;
