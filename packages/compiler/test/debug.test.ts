@@ -15,7 +15,7 @@ import {
 } from '@flotilla/onnx';
 import { encodeNpz, type Tensors } from '@flotilla/runtime';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { seededRandom } from '../src/calibrate/made-up-inputs.ts';
+import { seededRandom } from '../src/calibrate/seeded-random.ts';
 
 const llama = 'test/fixtures/models/wordnet-llama-4m';
 const random = seededRandom(23);
