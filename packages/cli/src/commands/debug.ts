@@ -12,6 +12,7 @@ interface Args extends Globals {
   readonly against: string;
   readonly data: string;
   readonly lora: readonly string[];
+  readonly 'lora-map': string | undefined;
   readonly samples: number;
   readonly 'floor-db': number | undefined;
   readonly all: boolean;
@@ -31,6 +32,7 @@ export const debug: CommandModule<Globals, Args> = {
         default: [],
         describe: 'Adapter that was merged, DIR[:WEIGHT]: merged into the right model too',
       })
+      .option('lora-map', { type: 'string', describe: 'As for compile' })
       .option('samples', { type: 'number', default: 4, describe: 'Samples that are run at most' })
       .option('floor-db', {
         type: 'number',
@@ -50,6 +52,7 @@ export const debug: CommandModule<Globals, Args> = {
         against,
         data,
         lora: argv.lora.map(parseLora),
+        loraMap: argv['lora-map'],
         samples: atLeast('samples', argv.samples, 1),
         floorDb: argv['floor-db'],
         signal: untilInterrupted(),

@@ -1,9 +1,10 @@
 import { calibrationData } from '../compile/samples.ts';
-import { mergeAdapters } from '../compile/source.ts';
+import { mergeAdapters } from '../compile/merge-adapters.ts';
 import type { LoraSource } from '../compile/options.ts';
 import { openData } from '../data/open-data.ts';
 import { sessionInputs } from '../inspect/model-inputs.ts';
-import { openGraph } from '../inspect/open-graph.ts';
+import { type OpenGraph, openGraph } from '../inspect/open-graph.ts';
+import { CompilerError } from '../errors.ts';
 import { compareNodes, type NodeError } from './compare-nodes.ts';
 import { firstDivergence } from './first-divergence.ts';
 import { cleanedLike } from './cleaned-like.ts';
@@ -15,6 +16,8 @@ export interface DebugOptions {
   readonly data: string;
   /** Adapters that were merged into what is debugged, to be merged into the right one too. */
   readonly lora?: readonly LoraSource[] | undefined;
+  /** As for `compile`. */
+  readonly loraMap?: string | undefined;
   /** Samples that are run at most. Default 4. */
   readonly samples?: number | undefined;
   /** A node whose own error leaves less than this parts. Default: found from the other nodes. */
@@ -58,7 +61,7 @@ export async function debug(path: string, options: DebugOptions): Promise<DebugR
       inputs,
       right.tokenizer ?? suspect.tokenizer,
     );
-    await mergeAdapters(right.model, options.lora ?? []);
+    await merge(right, options);
     onProgress?.({ step: 'clean-up', done: 0, total: undefined });
     const cleaned = await cleanedLike(right.model, suspect.report, data, signal);
     const found = await compareNodes(suspect.model, cleaned ? [cleaned, right.model] : [right.model], data, {
@@ -81,4 +84,11 @@ export async function debug(path: string, options: DebugOptions): Promise<DebugR
     await suspect.close();
     await right.close();
   }
+}
+
+async function merge({ model, folder, path }: OpenGraph, { lora = [], loraMap }: DebugOptions): Promise<void> {
+  if (lora.length === 0) return;
+  if (!folder)
+    throw new CompilerError('compiler/graph', `${path} is a pack: adapters go into the model it was made from`);
+  await mergeAdapters({ model, folder }, { lora, loraMap, loraAnyBase: true });
 }

@@ -1,7 +1,7 @@
 import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { openModelFolder } from '@flotilla/checkpoint';
+import { type ModelFolder, openModelFolder } from '@flotilla/checkpoint';
 import { type Model, openModel } from '@flotilla/onnx';
 import { openPack } from '@flotilla/pack';
 import { loadTokenizer, type TextTokenizer } from '@flotilla/runtime';
@@ -13,6 +13,8 @@ export interface OpenGraph {
   readonly path: string;
   readonly onnxPath: string;
   readonly model: Model;
+  /** Undefined for a pack. */
+  readonly folder: ModelFolder | undefined;
   /** Of the graph's file and, in a pack, of its external data. */
   readonly fileBytes: number;
   /** Of a language model. */
@@ -30,6 +32,7 @@ export async function openGraph(path: string, signal?: AbortSignal): Promise<Ope
     path,
     onnxPath: folder.onnxPath,
     model: await openModel(folder.onnxPath, { signal }),
+    folder,
     fileBytes: (await stat(folder.onnxPath)).size,
     tokenizer: await loadFolderTokenizer(folder),
     report: undefined,
@@ -57,6 +60,7 @@ async function openPackGraph(path: string, signal: AbortSignal | undefined): Pro
       path,
       onnxPath,
       model: await openModel(onnxPath, { signal }),
+      folder: undefined,
       fileBytes: models.reduce((sum, file) => sum + file.bytes, 0),
       tokenizer: task === 'text' ? loadTokenizer(texts) : undefined,
       report: report && (JSON.parse(new TextDecoder().decode(await pack.file(report.path))) as unknown),
