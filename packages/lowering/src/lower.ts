@@ -1,5 +1,6 @@
 import type { Board } from '@flotilla/boards';
 import { cloneModel, type Graph, type Model, type NewTensor, type Node, tensorFromFloats } from '@flotilla/onnx';
+import { type CacheForm, fuseDecoder } from './decoder/fuse-decoder.ts';
 import { dynamicInt8Weight } from './dynamic-int8.ts';
 import { describeFused, isQuantizedUnit } from './fused.ts';
 import { nBitsWeight, unfitForNBits } from './nbits.ts';
@@ -8,7 +9,7 @@ import { dequantize, type QuantizedConstant, quantizedConstant } from './quantiz
 import { hasOverflowingPairs } from './weight-range.ts';
 
 /** Part of every cache key: raised whenever the same pack and board would give another graph. */
-export const LOWERING_VERSION = 1;
+export const LOWERING_VERSION = 2;
 
 /** One decision: which kernel a node of the portable graph runs as, and why. */
 export interface Choice {
@@ -16,6 +17,14 @@ export interface Choice {
   readonly op: string;
   readonly kernel: string;
   readonly reason: string;
+}
+
+export interface LowerOptions {
+  /**
+   * What becomes of a decoder's KV cache. 'plain': attention stays in plain operators. Default 'full': fused, inputs and
+   * outputs as they are. 'rows': see README.md, "Text generation".
+   */
+  readonly cache?: CacheForm | 'plain' | undefined;
 }
 
 export interface Lowered {
@@ -37,10 +46,10 @@ export interface Lowered {
  * ONNX Runtime fuses them itself. The model given is not changed.
  * @throws {LoweringError} `lowering/shape`
  */
-export function lowerModel(model: Model, board: Board): Lowered {
+export function lowerModel(model: Model, board: Board, { cache = 'full' }: LowerOptions = {}): Lowered {
   const lowered = cloneModel(model);
   const policy = POLICIES[board.boardClass];
-  const choices: Choice[] = [];
+  const choices: Choice[] = cache === 'plain' ? [] : [...fuseDecoder(lowered.graph, cache)];
   const fused = describeFused(lowered.graph);
   const dequantizers = [...lowered.graph.walk({ opType: 'DequantizeLinear' })]; // first: the graph changes below
   for (const node of dequantizers) {

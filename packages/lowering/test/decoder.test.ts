@@ -1,0 +1,116 @@
+import { loadBoard } from '@flotilla/boards';
+import { lowerModel } from '@flotilla/lowering';
+import { type Model, openModel, tensorFromFloats, tensorFromInts } from '@flotilla/onnx';
+import { describe, expect, test } from 'vitest';
+import { buildLlama, type LlamaSizes, randomWeights } from '../../../test/models/random-llama.ts';
+import { decode } from './decode.ts';
+import { worst } from './run.ts';
+
+const sizes: LlamaSizes = { hidden: 64, layers: 2, heads: 4, kvHeads: 2, ffn: 48, vocabulary: 40, positions: 24 };
+const wordnet = 'test/fixtures/models/wordnet-llama-4m/model.onnx';
+/** A prompt, a token, and a prompt that goes on from there. */
+const pieces = [[1, 5, 9, 13, 2], [7], [3, 3, 20]];
+
+const board = await loadBoard('host');
+const kernels = (model: Model) => new Set([...model.graph.walk()].map(({ opType }) => opType));
+
+const sources: { readonly [what: string]: () => Model | Promise<Model> } = {
+  'as torch.onnx exports it': () => openModel(wordnet),
+  'two heads on one cache': () => buildLlama(sizes),
+  'a cache for every head': () => buildLlama({ ...sizes, kvHeads: 4 }),
+  'one cache for all': () => buildLlama({ ...sizes, kvHeads: 1 }),
+};
+
+describe.each(Object.entries(sources))('a decoder, %s', (_, source) => {
+  test.each(['full', 'rows'] as const)('gives the same logits fused, its cache %s', async (cache) => {
+    const model = await source();
+    const lowered = lowerModel(model, board, { cache });
+    expect(lowered.choices.map(({ kernel }) => kernel)).toContain('GroupQueryAttention');
+    const ops = kernels(lowered.model);
+    for (const gone of ['Softmax', 'ReduceMean', 'CumSum', 'Expand']) expect(ops).not.toContain(gone);
+    const expected = await decode(model, pieces);
+    const found = await decode(lowered.model, pieces, { config: lowered.session });
+    expect(found.map(({ length }) => length)).toEqual(expected.map(({ length }) => length));
+    for (const [i, logits] of found.entries()) expect(worst(logits, expected[i] ?? logits)).toBeLessThan(5e-6);
+  });
+});
+
+test('logits of the last positions alone, where that is asked for', async () => {
+  const model = buildLlama(sizes);
+  const { model: lowered } = lowerModel(model, board, { cache: 'rows' });
+  const [whole = new Float32Array()] = await decode(model, pieces.slice(0, 1));
+  for (const keep of [1, 2]) {
+    const [last = whole] = await decode(lowered, pieces.slice(0, 1), { keep });
+    expect(last.length).toBe(keep * sizes.vocabulary);
+    expect(worst(last, whole.slice(-last.length))).toBeLessThan(5e-6);
+  }
+});
+
+test('plain on request, and inputs and outputs as they were unless rows are asked for', () => {
+  const model = buildLlama(sizes);
+  const plain = lowerModel(model, board, { cache: 'plain' }).model;
+  expect(kernels(plain)).toContain('Softmax');
+  const full = lowerModel(model, board).model.graph;
+  expect([full.inputs, full.outputs]).toEqual([model.graph.inputs, model.graph.outputs]);
+});
+
+/** Replaces a constant and says why attention then stays as it is. */
+const refusals: { readonly [what: string]: { readonly edit: (model: Model) => void; readonly reason: RegExp } } = {
+  'a window of 16 tokens': {
+    edit: ({ graph }) => {
+      graph.addInitializer('window', tensorFromInts('int64', [], [16]));
+      for (const node of graph.walk({ opType: 'Sub' })) {
+        graph.addNode({ opType: 'Mod', inputs: [node.outputs[0] ?? '', 'window'], outputs: ['mod'] });
+        for (const reader of graph.consumers(node.outputs[0] ?? ''))
+          if (reader.opType === 'Unsqueeze') reader.setInput(0, 'mod');
+      }
+    },
+    reason: /may not be causal/,
+  },
+  'a bias by distance': {
+    edit: ({ graph }) => {
+      graph.addInitializer('slopes', tensorFromFloats([4, 1, 1], [1, 0.5, 0.25, 0.125]));
+      for (const node of graph.walk({ opType: 'Add' })) {
+        if (node.inputs[1] !== 'mask') continue;
+        const outputs = [graph.uniqueName('biased')];
+        graph.addNode({ opType: 'Mul', inputs: ['mask', 'slopes'], outputs }, { before: node });
+        node.setInput(1, outputs[0] ?? '');
+      }
+    },
+    reason: /may not be causal/,
+  },
+  'no mask at all': {
+    edit: ({ graph }) => {
+      for (const node of graph.walk({ opType: 'Add' }))
+        if (node.inputs[1] === 'mask') graph.replaceUses(node.outputs[0] ?? '', node.inputs[0] ?? '');
+    },
+    reason: /no mask/,
+  },
+};
+
+test('attention stays in plain operators where the kernel knows no such heads', () => {
+  const { choices } = lowerModel(buildLlama({ ...sizes, hidden: 32 }), board);
+  expect(choices[0]?.reason).toContain('heads of 8');
+});
+
+test.each(Object.entries(refusals))('attention stays in plain operators: %s', (_, { edit, reason }) => {
+  const model = buildLlama(sizes);
+  edit(model);
+  const { model: lowered, choices } = lowerModel(model, board);
+  expect(kernels(lowered)).toContain('Softmax');
+  expect(choices.find(({ op }) => op === 'Softmax')?.reason).toMatch(reason);
+});
+
+test('positions that the kernel cannot compute stay outside of it', async () => {
+  const model = buildLlama(sizes, randomWeights(2));
+  const table = model.graph.initializers.get('cos_table');
+  const uneven = new Float32Array((table?.bytes() ?? new Uint8Array()).slice().buffer).map(
+    (value, i) => value * (1 + (i % 3)),
+  );
+  model.graph.addInitializer('cos_table', tensorFromFloats(table?.dims ?? [], uneven));
+  const lowered = lowerModel(model, board, { cache: 'rows' });
+  expect(lowered.choices[0]?.reason).toContain('left outside');
+  const expected = await decode(model, pieces);
+  const found = await decode(lowered.model, pieces);
+  for (const [i, logits] of found.entries()) expect(worst(logits, expected[i] ?? logits)).toBeLessThan(5e-6);
+});
