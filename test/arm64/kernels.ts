@@ -1,8 +1,7 @@
 // kernels PACK BOARD: lowers a pack for a board, checks its golden vectors, profiles one run, and prints as one JSON line
 // what was chosen, what ran and how far the answers were off.
 import { readGolden } from '@flotilla/pack';
-import { openRuntime, profileOperators, type Runtime, type Tensors } from '@flotilla/runtime';
-import { decoderFeeds } from '../models/decoder-feeds.ts';
+import { decoderFeeds, openRuntime, profileOperators, type Runtime, type Tensors } from '@flotilla/runtime';
 
 const [path = '', board = ''] = process.argv.slice(2);
 const runtime = await openRuntime(path, { board, threads: 1, isolate: false });
@@ -15,7 +14,7 @@ const chosen = choices.map(({ kernel }) => kernel).filter((kernel) => !kernel.in
 console.log(JSON.stringify({ chosen: count(chosen), ran: count(operators.map(({ op }) => op)), golden }));
 
 async function feeds({ pack, session: { inputs } }: Runtime): Promise<Tensors> {
-  if (pack.config.task === 'text') return decoderFeeds(inputs, 3, 4);
+  if (pack.config.task === 'text') return decoderFeeds(inputs, [1, 1, 1], 4);
   const [first] = readGolden(await pack.file(pack.config.golden?.path ?? ''));
   if (first === undefined) throw new Error(`${path} has no golden vectors`);
   return first.inputs;

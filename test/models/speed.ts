@@ -9,7 +9,7 @@ export async function compareSpeed(model: Build['model'], pack: string, seconds 
   try {
     const runtime = await openRuntime(pack, { threads: 1 });
     try {
-      return await compareLatency(fp32, runtime.session, speedFeeds(model, fp32.inputs), { seconds });
+      return await compareLatency(fp32, runtime.session, (inputs) => speedFeeds(model, inputs), { seconds });
     } finally {
       await runtime.close();
     }

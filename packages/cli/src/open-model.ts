@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { loadBoard } from '@flotilla/boards';
 import { readGolden, readPublicKey } from '@flotilla/pack';
 import {
+  decoderFeeds,
   type LoadedSession,
   openRuntime,
   readNpz,
@@ -13,6 +14,9 @@ import {
   type TextModel,
   type Tensors,
 } from '@flotilla/runtime';
+
+/** Tokens in the cache when a language model's step is timed. */
+const PAST_TOKENS = 64;
 
 /** A bare model or a pack, loaded in a process of its own for measuring and running. */
 export interface OpenModel {
@@ -69,7 +73,8 @@ async function openPacked(path: string, { board, threads, trust, signal }: OpenM
     text: () => runtime.text(),
     async ownFeeds() {
       const { golden, task } = pack.config;
-      if (golden === null || task === 'text') return [syntheticFeeds(session.inputs)];
+      if (task === 'text') return [decoderFeeds(session.inputs, [1], PAST_TOKENS)];
+      if (golden === null) return [syntheticFeeds(session.inputs)];
       return readGolden(await pack.file(golden.path)).map(({ inputs }) => inputs);
     },
     close: () => runtime.close(),

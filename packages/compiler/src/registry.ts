@@ -1,6 +1,7 @@
 import type { Pass } from './pass.ts';
 import { analyze } from './passes/analyze.ts';
 import { calibrate } from './passes/calibrate.ts';
+import { checkAttention } from './passes/check-attention.ts';
 import { convertInt4 } from './passes/convert-int4.ts';
 import { correctBias } from './passes/correct-bias.ts';
 import { divideToMultiply } from './passes/divide-to-multiply.ts';
@@ -27,6 +28,7 @@ const passes: readonly Pass[] = [
   foldAffine,
   fuseMatMulAdd,
   removeDead,
+  checkAttention,
   analyze,
   calibrate,
   quantizeInt8Static,

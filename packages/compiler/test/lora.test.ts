@@ -3,9 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type LoraAdapter, type LoraModule, openAdapter, openSafetensors } from '@flotilla/checkpoint';
 import { buildModel, floats, type Model, openModel, tensorFromFloats, tensorInfo, writeModel } from '@flotilla/onnx';
-import { spawnSession } from '@flotilla/runtime';
+import { decoderFeeds, spawnSession } from '@flotilla/runtime';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { textFeeds } from '../src/compile/text-feeds.ts';
 import { mergeLora } from '../src/lora/merge.ts';
 
 const base = 'test/fixtures/models/wordnet-llama-4m/model.onnx';
@@ -36,7 +35,7 @@ test.each([
   for (const i of [0, 1, 2, 3]) {
     const bytes = await reference.read(`input_ids.${i}`);
     const ids = Array.from(new BigInt64Array(bytes.buffer), Number);
-    const { logits } = await session.run(textFeeds(session.inputs, ids), { fetches: ['logits'] });
+    const { logits } = await session.run(decoderFeeds(session.inputs, ids), { fetches: ['logits'] });
     const expected = await reference.floats(`logits.${i}`);
     if (logits?.dtype !== 'float32') throw new Error('no logits');
     const worst = expected.reduce((most, value, at) => Math.max(most, Math.abs(value - logits.data[at]!)), 0);

@@ -1,2 +1,2 @@
 export { LoweringError, type LoweringErrorCode } from './errors.ts';
-export { type Choice, LOWERING_VERSION, type Lowered, lowerModel } from './lower.ts';
+export { ATTENTION, type Choice, LOWERING_VERSION, type Lowered, lowerModel } from './lower.ts';

@@ -11,6 +11,12 @@ import { hasOverflowingPairs } from './weight-range.ts';
 /** Part of every cache key: raised whenever the same pack and board would give another graph. */
 export const LOWERING_VERSION = 2;
 
+/**
+ * A model's metadata under this key say 'plain' where fused attention was found to give other numbers than its own: it
+ * then stays in plain operators on every board.
+ */
+export const ATTENTION = 'flotilla.attention';
+
 /** One decision: which kernel a node of the portable graph runs as, and why. */
 export interface Choice {
   readonly node: string;
@@ -49,7 +55,8 @@ export interface Lowered {
 export function lowerModel(model: Model, board: Board, { cache = 'full' }: LowerOptions = {}): Lowered {
   const lowered = cloneModel(model);
   const policy = POLICIES[board.boardClass];
-  const choices: Choice[] = cache === 'plain' ? [] : [...fuseDecoder(lowered.graph, cache)];
+  const choices: Choice[] =
+    cache === 'plain' || model.metadata.get(ATTENTION) === 'plain' ? [] : [...fuseDecoder(lowered.graph, cache)];
   const fused = describeFused(lowered.graph);
   const dequantizers = [...lowered.graph.walk({ opType: 'DequantizeLinear' })]; // first: the graph changes below
   for (const node of dequantizers) {

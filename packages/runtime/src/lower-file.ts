@@ -27,7 +27,7 @@ export async function lowerFile(modelPath: string, board: Board, folder: string)
     import('@flotilla/onnx'),
     import('@flotilla/lowering'),
   ]);
-  const { model, session, choices } = lowerModel(await openModel(modelPath), board);
+  const { model, session, choices } = lowerModel(await openModel(modelPath), board, { cache: 'rows' });
   const externalData = { location: LOWERED_DATA, minBytes: 4096 };
   await writeModel(model, join(folder, LOWERED_MODEL), { externalData });
   const files = [

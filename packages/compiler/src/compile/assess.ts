@@ -81,8 +81,8 @@ async function measure(
 ): Promise<LatencyReport | null> {
   if (seconds === 0) return null;
   onProgress?.({ step: 'latency', done: 0, total: undefined });
-  const feeds = await latencyFeeds(fp32.session, inputs);
-  if (feeds.length === 0) return null;
+  const feeds = await latencyFeeds(inputs);
+  if (feeds(fp32.session.inputs).length === 0) return null;
   const alone = cleaned && (await (await lower(cleaned, board, 'cleaned')).load());
   try {
     return await compareLatency(fp32.session, quantized.session, feeds, { seconds, signal, cleaned: alone?.session });

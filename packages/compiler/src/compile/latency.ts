@@ -1,4 +1,4 @@
-import type { LoadedSession, Tensors } from '@flotilla/runtime';
+import type { LoadedSession, SessionInput, Tensors } from '@flotilla/runtime';
 import type { Interval } from '../statistics/interval.ts';
 import { studentT975 } from '../statistics/student.ts';
 
@@ -25,16 +25,23 @@ export interface LatencyOptions {
 /** Rounds in which all are measured in turn: what else the machine does hits all alike. */
 const ROUNDS = 5;
 
-/** Medians of two models (and of the cleaned one) on the same inputs, measured in turns. */
+/**
+ * Medians of two models (and of the cleaned one) on the same inputs, measured in turns.
+ * @param feeds for the inputs of one of them: lowering may add some
+ */
 export async function compareLatency(
   fp32: LoadedSession,
   quantized: LoadedSession,
-  feeds: readonly Tensors[],
+  feeds: (inputs: readonly SessionInput[]) => readonly Tensors[],
   { seconds, cleaned, signal }: LatencyOptions,
 ): Promise<LatencyReport> {
   const rounds: { fp32: number; quantized: number; cleaned: number }[] = [];
   const measure = async (session: LoadedSession): Promise<number> => {
-    const { latency } = await session.measure(feeds, { seconds, warmupRuns: rounds.length === 0 ? 3 : 1, signal });
+    const { latency } = await session.measure(feeds(session.inputs), {
+      seconds,
+      warmupRuns: rounds.length === 0 ? 3 : 1,
+      signal,
+    });
     return latency.summary().p50Us ?? Number.NaN;
   };
   for (let round = 0; round < ROUNDS; round++) {

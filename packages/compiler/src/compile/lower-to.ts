@@ -31,7 +31,7 @@ export interface LoweredFile {
 /** Lowers a portable model for a board, into the folder; the session settings that lowering chose go with it. */
 export async function lowerTo(portable: SavedModel, board: Board, options: LowerOptions): Promise<LoweredFile> {
   const { folder, threads, tokenizer, name = 'lowered', signal } = options;
-  const lowered = lowerModel(await openModel(portable.files[0], { signal }), board);
+  const lowered = lowerModel(await openModel(portable.files[0], { signal }), board, { cache: 'rows' });
   const path = join(folder, `${name}-${board.boardClass}.onnx`);
   const { files } = await saveModel(lowered.model, path);
   const hash = createHash('sha256');

@@ -1,7 +1,6 @@
-import type { LoadedSession, SessionInput, Tensors, TextTokenizer } from '@flotilla/runtime';
+import { decoderFeeds, type SessionInput, type Tensors, type TextTokenizer } from '@flotilla/runtime';
 import type { DataSet } from '../data/data-set.ts';
 import type { CalibrationData } from '../runner.ts';
-import { textFeeds } from './text-feeds.ts';
 
 /** Tokens of a text that are fed for calibration: enough to fill every position's statistics, short enough to be quick. */
 const CALIBRATION_TOKENS = 128;
@@ -17,7 +16,7 @@ export function calibrationData(
     async *samples() {
       for await (const { text, completion } of data.texts()) {
         const ids = tokenizer?.encode(`${text}${completion ?? ''}`).slice(0, CALIBRATION_TOKENS) ?? [];
-        if (ids.length > 0) yield { inputs: textFeeds(inputs, ids) };
+        if (ids.length > 0) yield { inputs: decoderFeeds(inputs, ids) };
       }
     },
   };
@@ -27,7 +26,7 @@ export function calibrationData(
 export function checkData(inputs: readonly SessionInput[], tokenizer: TextTokenizer): CalibrationData {
   return {
     async *samples() {
-      yield { inputs: textFeeds(inputs, tokenizer.encode('The quick brown fox jumps over the lazy dog.')) };
+      yield { inputs: decoderFeeds(inputs, tokenizer.encode('The quick brown fox jumps over the lazy dog.')) };
     },
   };
 }
@@ -35,18 +34,17 @@ export function checkData(inputs: readonly SessionInput[], tokenizer: TextTokeni
 /** Tokens in the cache when a language model's step is timed. */
 const PAST_TOKENS = 64;
 
-/** What latency is measured on: the first samples, one decoding step of a language model, or made-up numbers. */
+/** What latency is measured on: the first samples, one decoding step of a language model, or made-up numbers. Given a model's inputs. */
 export async function latencyFeeds(
-  session: LoadedSession,
   { data, isText, madeUp }: { data: DataSet | undefined; isText: boolean; madeUp: readonly Tensors[] },
   count = 4,
-): Promise<readonly Tensors[]> {
-  if (isText) return [textFeeds(session.inputs, [5], PAST_TOKENS)];
-  if (data?.kind !== 'tensor') return madeUp.slice(0, 1);
+): Promise<(inputs: readonly SessionInput[]) => readonly Tensors[]> {
+  if (isText) return (inputs) => [decoderFeeds(inputs, [5], PAST_TOKENS)];
+  if (data?.kind !== 'tensor') return () => madeUp.slice(0, 1);
   const feeds: Tensors[] = [];
   for await (const { inputs } of data.samples()) {
     feeds.push(inputs);
     if (feeds.length === count) break;
   }
-  return feeds;
+  return () => feeds;
 }

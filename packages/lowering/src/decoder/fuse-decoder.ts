@@ -34,11 +34,7 @@ export function fuseDecoder(graph: Graph, cache: CacheForm): readonly Choice[] {
     if (cache === 'rows') keepLastLogits(graph);
     graph.removeDead();
   }
-  const norms = fuseRmsNorms(graph);
-  if (norms > 0) {
-    const reason = `RMSNorm in one operator, ${norms} of them`;
-    choices.push({ node: '', op: 'ReduceMean', kernel: 'SkipSimplifiedLayerNormalization', reason });
-  }
+  choices.push(...fuseRmsNorms(graph));
   graph.removeDead();
   graph.model.setOpset('com.microsoft', 1);
   return choices;

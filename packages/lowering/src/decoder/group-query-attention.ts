@@ -14,12 +14,12 @@ import { constantInts, madeBy, transposes } from './match.ts';
 import { firstHalf, matchRope, type Rope } from './rope.ts';
 
 const INT32 = 6;
-/** How many tokens a step attends to is read off this input's width: the protocol of every decoder export. */
+/** How many tokens a step attends to is counted in this input: the protocol of every decoder export. */
 const MASK = 'attention_mask';
 
 /**
  * Puts `com.microsoft.GroupQueryAttention` in the place of attentions. Its past may be longer than what is in it: lengths
- * come from `attention_mask`, whose rows must be ones (the kernel knows no padding on the left).
+ * come from the ones in `attention_mask`. The kernel knows no padding: what is valid in the past comes first.
  */
 export class GroupQueryAttentions {
   private readonly graph: Graph;
@@ -27,6 +27,8 @@ export class GroupQueryAttentions {
   private readonly cache: CacheForm;
   private readonly tables = new Map<string, string>();
   private readonly outputs = new Map<string, ValueInfo>();
+  /** Tokens that are attended to, by row. */
+  private readonly counted: string;
   private readonly total: string;
   private readonly seqlens: string;
   private newRows: readonly string[] | undefined;
@@ -43,11 +45,9 @@ export class GroupQueryAttentions {
     const add = (node: NewNode) => graph.addNode(node, { before: first }).outputs[0] ?? '';
     const op = (opType: string, inputs: string[], attributes = {}) =>
       add({ opType, inputs, outputs: [graph.uniqueName(`attention_${opType}`)], attributes });
-    const counted = op('ReduceSum', [MASK, this.ints([1])], { keepdims: { int: 0 } });
-    const last = op('Sub', [counted, this.int(1)]);
-    this.seqlens = op('Cast', [last], { to: { int: INT32 } });
-    const width = op('Gather', [op('Shape', [MASK]), this.int(1)]);
-    this.total = op('Cast', [width], { to: { int: INT32 } });
+    this.counted = op('ReduceSum', [MASK, this.ints([1])], { keepdims: { int: 0 } });
+    this.seqlens = op('Cast', [op('Sub', [this.counted, this.int(1)])], { to: { int: INT32 } });
+    this.total = op('Cast', [op('ReduceMax', [this.counted], { keepdims: { int: 0 } })], { to: { int: INT32 } });
   }
 
   /** @returns what was fused, in words */
@@ -160,9 +160,9 @@ export class GroupQueryAttentions {
     const op = (opType: string, inputs: string[], attributes = {}) =>
       graph.addNode({ opType, inputs, outputs: [graph.uniqueName(`rows_${opType}`)], attributes }, { before })
         .outputs[0] ?? '';
-    const width = op('Gather', [op('Shape', [MASK]), this.ints([1])]);
+    const total = op('ReduceMax', [this.counted], { keepdims: { int: 1 } });
     const length = op('Gather', [op('Shape', [query]), this.ints([1])]);
-    return [op('Sub', [width, length]), width, this.ints([2])];
+    return [op('Sub', [total, length]), total, this.ints([2])];
   }
 
   /** Puts the sum `[batch, length, heads · size]` where the heads' joined results were read. */

@@ -1,21 +1,21 @@
 import { type Graph, type Node } from '@flotilla/onnx';
+import type { Choice } from '../lower.ts';
 import { axesOf, madeBy, otherInput, scalar } from './match.ts';
 
 /**
  * RMSNorm written out, `x · 1/√(mean(x²) + ε) · gain`, becomes `SimplifiedLayerNormalization`; where `x` is a sum that
  * is made for it, `SkipSimplifiedLayerNormalization` makes the sum too.
  * @see Zhang, Sennrich: Root Mean Square Layer Normalization (2019), eq. 4
- * @returns how many were fused
  */
-export function fuseRmsNorms(graph: Graph): number {
-  let count = 0;
+export function fuseRmsNorms(graph: Graph): readonly Choice[] {
+  const choices: Choice[] = [];
   for (const mean of [...graph.nodes].filter(({ opType, domain }) => opType === 'ReduceMean' && domain === '')) {
     const found = rmsNorm(mean);
     if (!found) continue;
-    replace(found);
-    count++;
+    const kernel = replace(found);
+    choices.push({ node: found.last.name, op: 'ReduceMean', kernel, reason: 'RMSNorm in one operator' });
   }
-  return count;
+  return choices;
 }
 
 interface RmsNorm {
@@ -67,7 +67,7 @@ function soleReader(graph: Graph, value: string, opType: string): Node | undefin
   return fits ? reader : undefined;
 }
 
-function replace({ x, gain, epsilon, last }: RmsNorm): void {
+function replace({ x, gain, epsilon, last }: RmsNorm): string {
   const { graph } = last;
   const [output = ''] = last.outputs;
   const sum = madeBy(graph, x, 'Add');
@@ -79,12 +79,13 @@ function replace({ x, gain, epsilon, last }: RmsNorm): void {
     const next = graph.nodes[graph.nodes.indexOf(sum) + 1];
     graph.removeNode(sum);
     graph.addNode({ ...node, inputs: [...sum.inputs, gain], outputs: [output, '', '', x] }, { before: next });
-    return;
+    return node.opType;
   }
   const node = { opType: 'SimplifiedLayerNormalization', name, inputs: [x, gain], outputs: [output] };
   const next = graph.nodes[graph.nodes.indexOf(last) + 1];
   graph.removeNode(last);
   graph.addNode({ ...node, attributes: { ...attributes, axis: { int: -1 } } }, { before: next });
+  return node.opType;
 }
 
 /** A sum of two computed tensors; a bias, which is broadcast, is none. */
