@@ -81,13 +81,13 @@ function renamed(outputs: Tensors): Tensors {
 
 function written(cache: Tensors, outputs: Tensors, past: number): Tensors {
   for (const [name, buffer] of Object.entries(cache)) {
-    const data = buffer.data as Float32Array; // or int8: both take numbers
     const rows = outputs[name.replace('past_key_values', 'new')];
     if (!rows) throw new Error(`no new rows for ${name}`);
+    // Or int8: both take numbers.
+    const [data, added] = [buffer.data as Float32Array, rows.data as Float32Array];
     const [, heads = 0, count = 0, size = 0] = rows.dims;
     for (let h = 0; h < heads; h++)
-      for (let i = 0; i < count * size; i++)
-        data[(h * BUFFER + past) * size + i] = rows.data[h * count * size + i] ?? 0;
+      for (let i = 0; i < count * size; i++) data[(h * BUFFER + past) * size + i] = added[h * count * size + i] ?? 0;
   }
   return cache;
 }
