@@ -2,7 +2,7 @@ import { loadBoard } from '@flotilla/boards';
 import { ATTENTION, lowerModel } from '@flotilla/lowering';
 import { decoderFeeds, type Tensors } from '@flotilla/runtime';
 import { z } from 'zod';
-import { seededRandom } from '../calibrate/made-up-inputs.ts';
+import { seededRandom } from '../calibrate/seeded-random.ts';
 import { definePass } from '../pass.ts';
 import { verifyRewrite } from '../verify-rewrite.ts';
 
