@@ -3,7 +3,7 @@ import type { Session, SessionInput, Tensors, TensorValue } from '@flotilla/runt
 import { seededRandom } from './seeded-random.ts';
 
 /** Lengths that are tried for free dimensions: the strides of images, then of audio. */
-const lengths = [32, 64, 128, 576, 4096] as const;
+const lengths = [32, 64, 128, 256, 576, 1600, 4096] as const;
 const mostElements = 1 << 24;
 
 /**
@@ -27,18 +27,24 @@ export async function suitableInputs(
     const first = await taken(sizes, choices[0] ?? noIntegers);
     if (!first) continue;
     const found = [first];
-    for (const integer of choices.slice(1)) {
-      const feeds = await taken(sizes, integer);
-      if (feeds) found.push(feeds);
-    }
-    if (!inputs.some(({ dims }) => dims.some(isFree))) return found;
-    for (const other of [
-      { ...sizes, batch: 2, length: 2 * sizes.length },
-      { ...sizes, length: 2 * sizes.length },
-    ]) {
-      const feeds = await taken(other, choices[0] ?? noIntegers);
-      if (feeds) return [...found, feeds];
-    }
+    const add = async (ways: Iterable<Sizes>, integer: Integers | undefined): Promise<void> => {
+      for (const way of ways) {
+        const feeds = await taken(way, integer ?? noIntegers);
+        if (feeds) return void found.push(feeds);
+      }
+    };
+    // Another branch may want another length.
+    for (const integer of choices.slice(1)) await add([sizes, ...sizings()], integer);
+    const [batch, length] = [2, 2 * sizes.length];
+    if (inputs.some(({ dims }) => dims.some(isFree)))
+      await add(
+        [
+          { ...sizes, batch, length },
+          { ...sizes, length },
+          { ...sizes, batch },
+        ],
+        choices[0],
+      );
     return found;
   }
   return [];

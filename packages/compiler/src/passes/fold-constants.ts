@@ -1,4 +1,4 @@
-import { type Graph, inferTypes, type Node, type ValueType } from '@flotilla/onnx';
+import { bitsOf, type Graph, inferTypes, type Node, type ValueType } from '@flotilla/onnx';
 import { z } from 'zod';
 import { CompilerError } from '../errors.ts';
 import { definePass } from '../pass.ts';
@@ -28,11 +28,13 @@ export const foldConstants = definePass({
     let types = inferTypes(graph);
     let left = totalBytes;
     let folded = true;
+    const made: Made = new Map();
     // Shapes become known as constants appear, so a pass over the graph can open the way for another.
     for (let round = 0; folded && round < 8; round++) {
       folded = false;
       for (const node of Array.from(graph.walk())) {
-        const spent = fold(node, types, Math.min(budgetBytes, left), (reason) => note(node, `kept: ${reason}`));
+        const budget = Math.min(budgetBytes, left);
+        const spent = fold(node, { types, made, budget, refuse: (reason) => note(node, `kept: ${reason}`) });
         if (spent === undefined) continue;
         left -= spent;
         folded = true;
@@ -46,54 +48,116 @@ export const foldConstants = definePass({
 /** What a fold may add to the model: shapes and scalars, not weights. */
 const smallBytes = 4096;
 
+/** Names of what was computed from large constants, by their graph and by what was computed. */
+type Made = Map<Graph, Map<string, string>>;
+
+interface Folding {
+  readonly types: ReadonlyMap<string, ValueType>;
+  readonly made: Made;
+  readonly budget: number;
+  readonly refuse: (reason: string) => void;
+}
+
+/** Bytes that were spent; undefined where nothing was folded. */
+function fold(node: Node, { types, made, budget, refuse }: Folding): number | undefined {
+  const { graph } = node;
+  const [output = ''] = node.outputs;
+  // `Shape` needs the type alone; everything else the values.
+  const shapeOnly = node.opType === 'Shape' || node.opType === 'Size';
+  if (!(shapeOnly ? isFoldable(node) : isFoldable(node) && readsConstants(node))) return undefined;
+  const home = homeOfLargest(node);
+  const key = keyOf(node);
+  const known = made.get(home)?.get(key);
+  if (known !== undefined) {
+    graph.removeNode(node);
+    graph.replaceUses(output, known);
+    return 0;
+  }
+  const inputs = node.inputs.map((name) => (name === '' ? undefined : graph.constant(name)));
+  const result = evaluate(node, inputs, types.get(node.inputs[0] ?? ''), budget);
+  if (result === undefined) return undefined;
+  if (result === 'too-large') {
+    refuse(`its value would be larger than ${budget} bytes`);
+    return undefined;
+  }
+  const taken = node.inputs.some((name) => name !== '' && isTakenApart(graph, name, types));
+  if (!taken && result.bytes.byteLength - bytesFreed(node) > smallBytes) {
+    refuse('its value would be stored beside the constants it is made from');
+    return undefined;
+  }
+  const name = home === graph ? output : home.uniqueName(output);
+  graph.removeNode(node);
+  try {
+    home.addInitializer(name, result);
+  } catch (cause) {
+    throw new CompilerError('compiler/graph', `cannot make ${output} a constant`, { where: node.name, cause });
+  }
+  if (name !== output) graph.replaceUses(output, name);
+  if (result.bytes.byteLength > smallBytes) made.set(home, (made.get(home) ?? new Map()).set(key, name));
+  return result.bytes.byteLength;
+}
+
+const isFoldable = (node: Node): boolean =>
+  node.domain === '' &&
+  node.outputs.length === 1 &&
+  node.opType !== 'Constant' &&
+  !node.graph.isOutput(node.outputs[0] ?? '');
+
+const readsConstants = ({ graph, inputs }: Node): boolean =>
+  inputs.length > 0 && inputs.every((name) => name === '' || graph.constant(name) !== undefined);
+
 /** Bytes of the constants that nothing but this node reads. */
-function bytesFreed(node: Node): number {
+function bytesFreed({ graph, inputs }: Node): number {
   let bytes = 0;
-  for (const name of new Set(node.inputs)) {
-    const tensor = name === '' ? undefined : node.graph.constant(name);
-    if (tensor && readersOf(node.graph, name) === 1) bytes += tensor.byteLength;
+  for (const name of new Set(inputs)) {
+    const tensor = name === '' ? undefined : graph.constant(name);
+    if (tensor && homeOf(graph, name).consumers(name).length === 1) bytes += tensor.byteLength;
   }
   return bytes;
 }
 
-/** Readers of a value, counted where it is defined: a body may read what others read outside of it. */
-function readersOf(graph: Graph, name: string): number {
-  let home: Graph | undefined = graph;
-  while (home && !home.initializers.has(name) && !home.producer(name)) home = home.owner?.graph;
-  return home ? home.consumers(name).length : 0;
+/** The graph, this or an outer one, that defines a constant. */
+function homeOf(graph: Graph, name: string): Graph {
+  const defines = graph.initializers.has(name) || graph.producer(name) !== undefined || graph.isInput(name);
+  return defines || graph.owner === undefined ? graph : homeOf(graph.owner.graph, name);
 }
 
-function fold(
-  node: Node,
-  types: ReadonlyMap<string, ValueType>,
-  budgetBytes: number,
-  refuse: (reason: string) => void,
-): number | undefined {
-  const { graph } = node;
-  const [output = ''] = node.outputs;
-  if (node.domain !== '' || node.outputs.length !== 1 || node.opType === 'Constant' || graph.isOutput(output))
-    return undefined;
-  const inputs = node.inputs.map((name) => (name === '' ? undefined : graph.constant(name)));
-  // `Shape` needs the type alone; everything else the values.
-  const shapeOnly = node.opType === 'Shape' || node.opType === 'Size';
-  if (!shapeOnly && (inputs.length === 0 || node.inputs.some((name, index) => name !== '' && !inputs[index])))
-    return undefined;
-  const result = evaluate(node, inputs, types.get(node.inputs[0] ?? ''), budgetBytes);
-  if (result === undefined) return undefined;
-  if (result === 'too-large') {
-    refuse(`its value would be larger than ${budgetBytes} bytes`);
-    return undefined;
+/** Where a result belongs: beside the large constants it is made from, so that bodies share it; else where it is read. */
+function homeOfLargest({ graph, inputs }: Node): Graph {
+  const large = inputs.filter((name) => (graph.constant(name)?.byteLength ?? 0) > smallBytes);
+  const homes = large.map((name) => homeOf(graph, name)).toSorted((a, b) => depthOf(b) - depthOf(a));
+  return homes[0] ?? graph;
+}
+
+/** What a node computes, in words: two with one key in one home give the same. */
+function keyOf({ graph, opType, inputs, attributes }: Node): string {
+  const operands = inputs.map((name) => {
+    const tensor = name === '' ? undefined : graph.constant(name);
+    if (!tensor || tensor.byteLength > smallBytes) return `${depthOf(homeOf(graph, name))} ${name}`;
+    return [tensor.dtype, tensor.dims, Buffer.from(tensor.bytes()).toString('hex')].join();
+  });
+  const options = [...attributes].map(([name, { value }]) => `${name}=${String(value)}`).toSorted();
+  return JSON.stringify([opType, operands, options]);
+}
+
+function depthOf(graph: Graph): number {
+  return graph.owner === undefined ? 0 : 1 + depthOf(graph.owner.graph);
+}
+
+/**
+ * True where all that reads a constant are slices of it that will be folded, into no more bytes than it has: weights
+ * that an exporter put in another order by parts. The constant then goes.
+ */
+function isTakenApart(graph: Graph, name: string, types: ReadonlyMap<string, ValueType>): boolean {
+  const tensor = graph.constant(name);
+  const home = homeOf(graph, name);
+  if (!tensor || home.isOutput(name)) return false;
+  const parts = new Map<string, number>();
+  for (const reader of home.consumers(name)) {
+    const type = types.get(reader.outputs[0] ?? '');
+    if (reader.opType !== 'Slice' || !isFoldable(reader) || !readsConstants(reader) || !type?.dims) return false;
+    const count = type.dims.reduce<number>((all, dim) => all * (typeof dim === 'number' ? dim : Number.NaN), 1);
+    parts.set(keyOf(reader), (count * bitsOf(tensor.dtype)) / 8);
   }
-  const added = result.bytes.byteLength - bytesFreed(node);
-  if (added > smallBytes) {
-    refuse('its value would be stored beside the constants it is made from');
-    return undefined;
-  }
-  graph.removeNode(node);
-  try {
-    graph.addInitializer(output, result);
-  } catch (cause) {
-    throw new CompilerError('compiler/graph', `cannot make ${output} a constant`, { where: node.name, cause });
-  }
-  return result.bytes.byteLength;
+  return [...parts.values()].reduce((sum, bytes) => sum + bytes, 0) <= tensor.byteLength + smallBytes;
 }

@@ -1,8 +1,9 @@
 import { floats, type Graph, type Node, tensorFromFloats } from '@flotilla/onnx';
 import { pairSafeScale, quantizeInt8 } from '@flotilla/quant';
 import { z } from 'zod';
-import { definePass } from '../pass.ts';
-import { storeWeights } from './int8/weights.ts';
+import { definePass, type PassContext } from '../pass.ts';
+import { isRecurrent, storeRecurrent } from './int8/recurrent.ts';
+import { type StoredConstants, storeWeights } from './int8/weights.ts';
 import { type LinearNode, linearNode } from './linear.ts';
 
 /**
@@ -10,7 +11,7 @@ import { type LinearNode, linearNode } from './linear.ts';
  * weights are int8 per output channel, sums are whole (`MatMulInteger`); ONNX Runtime makes one `DynamicQuantizeMatMul`
  * of the five nodes. Conv has no fast dynamic kernel and computes in float; `storeConv` stores its weights in int8 all the
  * same, for size alone. Lowering expands them at install; bare ONNX Runtime does at every run, and is 0.3 to 0.6 times as
- * fast. Recurrent nodes and bodies stay as they are.
+ * fast. So it is with LSTM, GRU and RNN. Bodies of If, Loop and Scan are converted as the main graph is.
  * Neighbouring weights are kept from overflowing 16 bits unless the board is known to add in 32 (see `pairSafeScale`).
  */
 export const quantizeInt8Dynamic = definePass({
@@ -25,26 +26,42 @@ export const quantizeInt8Dynamic = definePass({
     const full =
       options.weightRange === 'full' ||
       (options.weightRange === 'auto' && board !== undefined && board.boardClass !== 'x64');
-    const inputs = new Map<string, DynamicInput>();
-    for (const node of Array.from(graph.nodes)) {
-      const linear = linearNode(node);
-      const heavy = linear !== undefined || ['MatMul', 'Gemm', 'Conv', 'LSTM', 'GRU', 'RNN'].includes(node.opType);
-      if (!heavy) continue;
-      const excluded = options.exclude.includes(node.name) || options.exclude.includes(node.opType);
-      if (!linear || excluded)
-        note(node, excluded ? 'excluded by the recipe' : 'its weights are not float32 constants', 'float');
-      else if (node.opType === 'MatMul' || node.opType === 'Gemm') {
-        note(node, 'int8 weights, activations measured at run time', 'quantized');
-        convertMatMul(graph, linear, full, inputs);
-      } else if (options.storeConv) {
-        note(node, 'computes in float, no fast dynamic kernel; weights stored in int8', 'quantized');
-        storeWeights(linear);
-      } else note(node, 'no fast dynamic kernel', 'float');
-    }
+    convertDynamically(Array.from(graph.walk()), { note, full, ...options });
     graph.removeDead();
     return graph;
   },
 });
+
+/**
+ * Converts these nodes, in bodies too: products to integers, weights of the others in int8 as storage. The static
+ * recipe converts so what calibration cannot see.
+ */
+export function convertDynamically(
+  nodes: readonly Node[],
+  options: Pick<PassContext, 'note'> & { full: boolean; storeConv: boolean; exclude: readonly string[] },
+): void {
+  const inputs = new Map<Graph, Map<string, DynamicInput>>();
+  const stored: StoredConstants = new Map();
+  for (const node of nodes) {
+    const { note, exclude, storeConv } = options;
+    const linear = linearNode(node);
+    const heavy = linear !== undefined || isRecurrent(node) || ['MatMul', 'Gemm', 'Conv'].includes(node.opType);
+    if (!heavy) continue;
+    if (exclude.includes(node.name) || exclude.includes(node.opType)) note(node, 'excluded by the recipe', 'float');
+    else if (linear && (node.opType === 'MatMul' || node.opType === 'Gemm')) {
+      note(node, 'int8 weights, activations measured at run time', 'quantized');
+      const known = inputs.get(node.graph) ?? new Map<string, DynamicInput>();
+      inputs.set(node.graph, known);
+      convertMatMul(node.graph, linear, options.full, known);
+    } else if (!storeConv) note(node, 'no fast dynamic kernel', 'float');
+    else if (linear) {
+      note(node, 'computes in float, no fast dynamic kernel; weights stored in int8', 'quantized');
+      storeWeights(linear, stored);
+    } else if (isRecurrent(node) && storeRecurrent(node, stored))
+      note(node, 'its states stay float; weights in int8', 'quantized');
+    else note(node, 'its weights are not float32 constants', 'float');
+  }
+}
 
 interface DynamicInput {
   readonly q: string;

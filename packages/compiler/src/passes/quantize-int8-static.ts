@@ -4,10 +4,12 @@ import type { Calibration } from '../calibrate/calibration.ts';
 import { CompilerError } from '../errors.ts';
 import { definePass } from '../pass.ts';
 import { setConstant, soleReader, withConstant } from './edit.ts';
+import { convertDynamically } from './quantize-int8-dynamic.ts';
 import { Forms } from './int8/forms.ts';
 import { intervalOf } from './int8/intervals.ts';
 import { rangeOf } from './int8/observed.ts';
 import { type Plan, planInt8, type Role } from './int8/plan.ts';
+import { isRecurrent } from './int8/recurrent.ts';
 import { quantizeWeights, storeWeights, type WeightRange } from './int8/weights.ts';
 
 const options = z.strictObject({
@@ -66,6 +68,8 @@ export const quantizeInt8Static = definePass({
       convert(work, node, role);
     }
     connectFloats(work);
+    const unseen = [...graph.walk()].filter((node) => node.graph !== graph || isRecurrent(node));
+    convertDynamically(unseen, { note, full: range === 'full', storeConv: true, exclude: options.exclude });
     graph.removeDead();
     return graph;
   },

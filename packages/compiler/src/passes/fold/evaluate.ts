@@ -212,10 +212,23 @@ function gathered(node: Node, x: Tensor, indices: Tensor): Result {
 function concatenated(node: Node, inputs: readonly (Tensor | undefined)[], limit: Limit): Result {
   const parts = inputs.filter((part) => part !== undefined);
   const [first] = parts;
-  if (!first || parts.some((part) => part.dims.length !== 1 || part.dtype !== first.dtype)) return undefined;
-  const length = parts.reduce((sum, part) => sum + sizeOf(part.dims), 0);
-  if (limit([length], first.dtype)) return 'too-large';
-  return node.int('axis', 0) > 0 ? undefined : fromNumbers(first.dtype, [length], parts.flatMap(numbers));
+  if (!first || parts.some((part) => part.dims.length !== first.dims.length || part.dtype !== first.dtype))
+    return undefined;
+  const given = node.int('axis', 0);
+  const axis = given < 0 ? given + first.dims.length : given;
+  const length = parts.reduce((sum, part) => sum + (part.dims[axis] ?? 0), 0);
+  const dims = first.dims.with(axis, length);
+  if (limit(dims, first.dtype)) return 'too-large';
+  const outer = sizeOf(dims.slice(0, axis));
+  const bytes = new Uint8Array(sizeOf(dims) * (widths[first.dtype] ?? 1));
+  let at = 0;
+  for (let row = 0; row < outer; row++)
+    for (const part of parts) {
+      const size = part.byteLength / outer;
+      bytes.set(part.bytes().subarray(row * size, (row + 1) * size), at);
+      at += size;
+    }
+  return { dtype: first.dtype, dims, bytes };
 }
 
 type Limit = (dims: readonly number[], dtype: DataType) => boolean;

@@ -251,12 +251,9 @@ const floatOps = new Map([
   ['LayerNormalization', 'its kernel is float'],
   ['Softmax', 'its kernel is float, and its sums need the range'],
   ['Resize', 'the uint8 kernel is slower than the float one'],
-  ['LSTM', 'a static int8 form does not exist'],
-  ['GRU', 'a static int8 form does not exist'],
-  ['RNN', 'a static int8 form does not exist'],
-  ['If', 'its bodies stay as they are'],
-  ['Loop', 'its bodies stay as they are'],
-  ['Scan', 'its bodies stay as they are'],
+  ['LSTM', 'a static int8 form does not exist; weights stored in int8'],
+  ['GRU', 'a static int8 form does not exist; weights stored in int8'],
+  ['RNN', 'a static int8 form does not exist; weights stored in int8'],
 ]);
 
 function defaultReason(node: Node): string {

@@ -1,4 +1,4 @@
-import { floats, type Graph, tensorFromFloats, tensorFromInts } from '@flotilla/onnx';
+import { floats, type Graph, type Node, type Tensor, tensorFromFloats, tensorFromInts } from '@flotilla/onnx';
 import { biasScale, type Int8Rows, leastWeightScale, pairSafeScale, quantizeBias, quantizeInt8 } from '@flotilla/quant';
 import type { LinearNode } from '../linear.ts';
 import type { Form } from './forms.ts';
@@ -103,26 +103,53 @@ function bytesOf(array: Int8Array): Uint8Array {
 }
 
 /** Puts int8 weights behind DequantizeLinear; the node goes on computing in float. */
-export function storeWeights(linear: LinearNode): void {
-  const { node, weight, outputChannels } = linear;
-  const { graph } = node;
+export function storeWeights(linear: LinearNode, stored?: StoredConstants): void {
+  const { node, weight } = linear;
   // Grouped ConvTranspose has no single axis of output channels.
   const axis = node.opType === 'ConvTranspose' ? (node.int('group', 1) === 1 ? 1 : undefined) : channelAxis(linear);
   if (axis === undefined) return;
+  storeConstant(node, 1, { weight, axis }, stored);
+}
+
+/** DequantizeLinear readings that were made, by the graph and the name of the constant. */
+export type StoredConstants = Map<Graph, Map<string, string>>;
+
+/**
+ * Puts the constant at one input behind DequantizeLinear, one int8 scale per index of `axis`, in the graph that defines
+ * it: bodies that read one constant go on sharing it.
+ */
+export function storeConstant(
+  node: Node,
+  index: number,
+  { weight, axis, leastScale }: { weight: Tensor; axis: number; leastScale?: Float32Array | undefined },
+  stored: StoredConstants = new Map(),
+): void {
+  const name = node.inputs[index] ?? '';
+  const home = homeOf(node.graph, name);
+  const known = stored.get(home)?.get(`${name} ${axis}`);
+  if (known !== undefined) return node.setInput(index, known);
+  const channels = weight.dims[axis] ?? 1;
   const inner = weight.dims.slice(axis + 1).reduce((product, dim) => product * dim, 1);
-  const { q, scale } = quantizeInt8(floats(weight), outputChannels, { inner });
-  const prefix = node.inputs[1] ?? 'weight';
-  const read = graph.uniqueName(`${prefix}_dq`);
+  const { q, scale } = quantizeInt8(floats(weight), channels, { inner, leastScale });
+  const read = home.uniqueName(`${name}_dq`);
   const inputs = [
-    constant(graph, `${prefix}_q`, { dtype: 'int8', dims: weight.dims, bytes: bytesOf(q) }),
-    constant(graph, `${prefix}_scale`, tensorFromFloats([outputChannels], scale)),
-    zeroPoints(graph, prefix, outputChannels),
+    constant(home, `${name}_q`, { dtype: 'int8', dims: weight.dims, bytes: bytesOf(q) }),
+    constant(home, `${name}_scale`, tensorFromFloats([channels], scale)),
+    zeroPoints(home, name, channels),
   ];
-  graph.addNode(
+  const alone = home === node.graph && home.consumers(name).length === 1;
+  home.addNode(
     { opType: 'DequantizeLinear', inputs, outputs: [read], attributes: { axis: { int: axis } } },
-    { before: node },
+    { before: alone ? node : home.nodes[0] },
   );
-  node.setInput(1, read);
+  stored.set(home, (stored.get(home) ?? new Map()).set(`${name} ${axis}`, read));
+  node.setInput(index, read);
+}
+
+/** The graph, this or an outer one, that defines a constant. */
+function homeOf(graph: Graph, name: string): Graph {
+  const defines = graph.initializers.has(name) || graph.producer(name) !== undefined || graph.isInput(name);
+  return defines || graph.owner === undefined ? graph : homeOf(graph.owner.graph, name);
 }
 
 /** One tensor for each weight: ONNX Runtime's `session.x64quantprecision` rewrites it, and fails on a shared or absent one. */
