@@ -130,14 +130,18 @@ function homeOfLargest({ graph, inputs }: Node): Graph {
 }
 
 /** What a node computes, in words: two with one key in one home give the same. */
-function keyOf({ graph, opType, inputs, attributes }: Node): string {
-  const operands = inputs.map((name) => {
-    const tensor = name === '' ? undefined : graph.constant(name);
-    if (!tensor || tensor.byteLength > smallBytes) return `${depthOf(homeOf(graph, name))} ${name}`;
+function keyOf({ graph, name, opType, inputs, attributes }: Node): string {
+  const operands = inputs.map((input) => {
+    const tensor = input === '' ? undefined : graph.constant(input);
+    if (!tensor || tensor.byteLength > smallBytes) return `${depthOf(homeOf(graph, input))} ${input}`;
     return [tensor.dtype, tensor.dims, Buffer.from(tensor.bytes()).toString('hex')].join();
   });
-  const options = [...attributes].map(([name, { value }]) => `${name}=${String(value)}`).toSorted();
-  return JSON.stringify([opType, operands, options]);
+  const options = [...attributes].map(([key, { kind, value }]) => {
+    if (Array.isArray(value)) return `${key}=${value.join()}`;
+    // A tensor or a body: like no other.
+    return typeof value === 'object' ? `${key} of ${name}` : `${key}=${kind} ${value}`;
+  });
+  return JSON.stringify([opType, operands, options.toSorted()]);
 }
 
 function depthOf(graph: Graph): number {
