@@ -12,6 +12,7 @@ import { encodeHead, type Field, WIRE_BYTES } from './wire.ts';
 const INPUT = 1;
 const OUTPUT = 2;
 const ATTRIBUTE = 5;
+const METADATA: ReadonlySet<number> = new Set([9]);
 const plainFields: ReadonlySet<number> = new Set([INPUT, OUTPUT, 3, 4, 7]);
 
 /** What the file says; edits are told by comparison. Shared by clones. */
@@ -70,6 +71,11 @@ export class GraphNode implements Node {
 
   get outputs(): readonly string[] {
     return this.#outputs;
+  }
+
+  get metadata(): ReadonlyMap<string, string> {
+    const { metadataProps } = this.message.decode(onnx.NodeProto, this.message.fields(), METADATA);
+    return new Map(metadataProps.map(({ key, value }) => [key ?? '', value ?? '']));
   }
 
   get attributes(): ReadonlyMap<string, Attribute> {

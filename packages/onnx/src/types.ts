@@ -118,6 +118,8 @@ export interface Node {
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
   readonly attributes: ReadonlyMap<string, Attribute>;
+  /** What the exporter noted of the node, read from the file at each call. */
+  readonly metadata: ReadonlyMap<string, string>;
   /** An `int` attribute as a number, or the fallback where it is absent. @throws {OnnxError} `onnx/attribute` for another kind or an unsafe integer */
   int(name: string, fallback: number): number;
   ints(name: string, fallback: readonly number[]): readonly number[];

@@ -22,7 +22,7 @@ export interface Combination {
   readonly method: (typeof COMBINATIONS)[number];
   /** Share that is kept of each adapter. Default 0.5. */
   readonly density?: number | undefined;
-  /** Rank of the result of `svd` and its like. Default: the largest of the adapters'. */
+  /** Rank of the result of `svd` and its like. Default: the largest that an adapter's configuration has. */
   readonly rank?: number | undefined;
   /** Default 'total'. */
   readonly sign?: CombineOptions['majoritySign'] | undefined;
@@ -76,12 +76,11 @@ export function combineModule(
 
 function compressed(
   parts: readonly [Weighted, ...Weighted[]],
-  { method, rank }: Combination,
+  { method, rank: kept = Math.max(...parts.map(({ factors }) => factors.rank)) }: Combination,
   options: Omit<CombineOptions, 'method'>,
 ): Pick<LoraModule, 'a' | 'b' | 'rank'> {
   const [{ factors: first }] = parts;
   const inFeatures = first.a.length / first.rank;
-  const kept = rank ?? Math.max(...parts.map(({ factors }) => factors.rank));
   const flat = parts.map(({ factors }) => ({ ...factors, inFeatures }));
   if (method === 'svd')
     return compressSum(

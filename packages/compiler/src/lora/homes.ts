@@ -26,7 +26,7 @@ export interface Home {
   /** Of a convolution; else 1. */
   readonly groups: number;
   readonly bias: BiasSlot | undefined;
-  /** Module paths that the names point to: `model.layers.0.self_attn.q_proj`. */
+  /** Module paths that the names point to, the surest first: `model.layers.0.self_attn.q_proj`. */
   readonly paths: readonly string[];
 }
 

@@ -47,15 +47,18 @@ export function mergeLora(
 ): readonly MergedModule[] {
   const homes = findHomes(graph);
   const changes = adapters.flatMap(({ adapter }) => planWhole(graph, adapter, homes, map));
-  const whole = changes.map(([name]) => name);
-  const twice = whole.find((name, i) => whole.indexOf(name) !== i);
-  if (twice !== undefined)
-    throw new CompilerError('compiler/lora-combine', `two adapters replace ${twice}; only one can`, { where: twice });
+  checkOneWhole(adapters);
   const placed = placeModules(adapters, homes, map);
   const edits = new LayerEdits(graph);
   const combined = [...placed].map(([module, { site, parts }]) => {
-    const isOne = combination.method === 'cat' || parts.length === 1;
-    return [module, site, isOne ? parts : [combinedPart(module, parts, combination)]] as const;
+    const isOne = combination.method === 'cat' || adapters.length === 1;
+    return [
+      module,
+      site,
+      isOne
+        ? parts
+        : [combinedPart(module, parts, { ...combination, rank: combination.rank ?? largestRank(adapters) })],
+    ] as const;
   });
   for (const [, change] of changes) change.carryOut(edits);
   for (const [module, site, parts] of combined) for (const part of parts) mergeInto(edits, site, module, part);
@@ -64,6 +67,23 @@ export function mergeLora(
     ...changes.map(([module, { node }]) => ({ module, node })),
     ...combined.map(([module, { readers }]) => ({ module, node: readers[0].node.name })),
   ];
+}
+
+/** Two adapters may bring the same parameter (PEFT saves embeddings along), but not with different values. */
+function checkOneWhole(adapters: readonly WeightedAdapter[]): void {
+  const held = new Map<string, Float32Array>();
+  for (const { adapter } of adapters) {
+    const whole = [...adapter.parameters].map(([name, { values }]) => [name, values] as const);
+    const rows = [...adapter.tokens].map(([module, tokens]) => [`rows of ${module}`, tokens.rows] as const);
+    for (const [name, values] of [...whole, ...rows]) {
+      const other = held.get(name) ?? values;
+      held.set(name, values);
+      if (other.length === values.length && other.every((value, i) => value === values[i])) continue;
+      throw new CompilerError('compiler/lora-combine', `two adapters replace ${name} by different values`, {
+        where: adapter.dir,
+      });
+    }
+  }
 }
 
 /** Parameters and rows that take the place of the base's. */
@@ -119,6 +139,11 @@ function checkApart(placed: ReadonlyMap<string, Placed>): void {
     if (other) throw homeError(parts[0].where, `${module} and ${other[0]} both belong to ${home.node.name}`);
     taken.push([module, site]);
   }
+}
+
+/** @see PEFT `_check_add_weighted_adapter` */
+function largestRank(adapters: readonly WeightedAdapter[]): number {
+  return Math.max(...adapters.flatMap(({ adapter: { config } }) => [config.rank, ...config.rankPattern.values()]));
 }
 
 function combinedPart(module: string, parts: Placed['parts'], combination: Combination): Weighted {

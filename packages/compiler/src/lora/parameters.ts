@@ -3,7 +3,7 @@ import type { Graph, Node, Tensor } from '@flotilla/onnx';
 import { CompilerError } from '../errors.ts';
 import type { Home } from './homes.ts';
 import { type LayerEdits, tensorOf, transpose } from './layer-edits.ts';
-import { likeness } from './paths.ts';
+import { likeness, pathOfNode } from './paths.ts';
 import { homeError, list, mappedHomes, nearest, type Search } from './sites.ts';
 
 /** Something found, to be carried out once everything is found. */
@@ -113,16 +113,32 @@ function constantChange(name: string, { shape, values }: WholeParameter, { graph
   };
 }
 
-/** Nodes that read a constant of the name most like this one. */
+/**
+ * Nodes that read a constant of the name most like this one. Equal constants may share the name of the first: a reader
+ * whose own name is another module's is passed over, and one whose name is this module's found without the constant's.
+ */
 function readersOf(graph: Graph, name: string): readonly Reader[] {
-  const found: (Reader & { readonly rank: number })[] = [];
+  const dot = name.lastIndexOf('.');
+  const [module, kind] = [name.slice(0, dot), name.slice(dot + 1)];
+  const found: (Reader & { readonly rank: number; readonly own: boolean | undefined })[] = [];
   for (const node of graph.walk()) {
+    const path = pathOfNode(node);
+    const own = path === '' ? undefined : likeness(path, module) >= 2;
     for (const [input, value] of node.inputs.entries()) {
-      const rank = likeness(value, name);
-      const tensor = rank >= 2 ? node.graph.constant(value) : undefined;
-      if (tensor) found.push({ node, input, value, tensor, rank });
+      const named = likeness(value, name);
+      const rank = named >= 2 ? named : own === true && isParameter(node, input, kind) ? 1 : 0;
+      const tensor = rank > 0 ? node.graph.constant(value) : undefined;
+      if (tensor) found.push({ node, input, value, tensor, rank, own });
     }
   }
-  const best = Math.max(0, ...found.map(({ rank }) => rank));
-  return found.filter(({ rank }) => rank === best);
+  const certain = found.filter(({ own }) => own === true);
+  const kept = certain.length > 0 ? certain : found;
+  const best = Math.max(0, ...kept.map(({ rank }) => rank));
+  return kept.filter(({ rank }) => rank === best);
+}
+
+/** Where norms keep theirs, whole or taken apart. */
+function isParameter({ opType, inputs }: Node, input: number, kind: string): boolean {
+  if (opType.endsWith('Normalization')) return input === (kind === 'weight' ? 1 : kind === 'bias' ? 2 : -1);
+  return inputs.length === 2 && opType === (kind === 'weight' ? 'Mul' : kind === 'bias' ? 'Add' : '');
 }

@@ -4,19 +4,24 @@ import type { Node } from '@flotilla/onnx';
 export type Likeness = 0 | 1 | 2 | 3 | 4;
 
 /**
- * Module paths that a layer's names point to; the nearer names silence the others, since equal weights may share one
- * initializer that has the name of the first. Anonymous names (`onnx::MatMul_903`, `val_12`) give none.
+ * Module paths that a layer's names point to, the surest first: the node's, the weights', the bias's. Equal weights may
+ * share one initializer that has the name of the first. Anonymous names (`onnx::MatMul_903`, `val_12`) give none.
  * @param weights the name that the node reads, then the stored tensor's
  */
 export function pathsOf(node: Node, weights: readonly string[], bias: string | undefined): readonly string[] {
-  const weight = weights.map((name) => pathOfWeight(name)).find((path) => path !== '');
-  const own = [pathOfNode(node.name), weight ?? ''].filter((path) => path !== '');
-  return own.length > 0 || bias === undefined ? [...new Set(own)] : [pathOfWeight(bias, 'bias')];
+  const weight = weights.map((name) => pathOfWeight(name)).find((path) => path !== '') ?? '';
+  return [pathOfNode(node), weight, pathOfWeight(bias ?? '', 'bias')].filter((path) => path !== '');
 }
 
 /** `/model/layers.0/self_attn/q_proj/MatMul` → `model.layers.0.self_attn.q_proj` */
-function pathOfNode(name: string): string {
-  return name.split('/').slice(0, -1).filter(Boolean).join('.');
+export function pathOfNode(node: Node): string {
+  return node.name.split('/').slice(0, -1).filter(Boolean).join('.') || pathOfScopes(node);
+}
+
+/** PyTorch's newer exporter numbers its nodes and notes the modules around each: `['', 'model', 'model.q_proj', 'linear']`. */
+function pathOfScopes({ metadata }: Node): string {
+  const scopes = [...(metadata.get('pkg.torch.onnx.name_scopes') ?? '').matchAll(/'([^']*)'/g)];
+  return scopes.at(-2)?.[1] ?? '';
 }
 
 /** `model.layers.0.self_attn.q_proj.weight` → `model.layers.0.self_attn.q_proj`; `…q_proj.MatMul.weight` too. */

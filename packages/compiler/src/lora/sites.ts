@@ -76,11 +76,14 @@ export function mappedHomes(module: string, { homes, map, where }: Search): read
   return [home, ...others];
 }
 
-/** The homes whose names are most like the module's. */
+/** The homes whose names are most like the module's; the surer names are asked first. */
 export function nearest(module: string, homes: readonly Home[]): readonly Home[] {
-  const ranked = homes.map((home) => Math.max(0, ...home.paths.map((path) => likeness(path, module))));
-  const best = Math.max(0, ...ranked);
-  return best === 0 ? [] : homes.filter((_, i) => ranked[i] === best);
+  for (const sureness of [0, 1, 2]) {
+    const ranked = homes.map(({ paths }) => likeness(paths[sureness] ?? '', module));
+    const best = Math.max(0, ...ranked);
+    if (best > 0) return homes.filter((_, i) => ranked[i] === best);
+  }
+  return [];
 }
 
 /** A module that is called twice has two nodes with one weight; a tied embedding has too, and keeps what it has. */
