@@ -3,6 +3,7 @@ import type { Graph, Model, Node } from '@flotilla/onnx';
 import type { Session, Tensors } from '@flotilla/runtime';
 import type { z } from 'zod';
 import type { Calibration } from './calibrate/calibration.ts';
+import type { RecipeStep } from './recipe.ts';
 
 /**
  * Where a pass stands in the river; a recipe's passes come in this order. `rewrite` must not change what the model
@@ -41,6 +42,8 @@ export interface PassContext {
     model: Model,
     options?: { readonly optimization?: 'disabled' | 'basic' | 'all' | undefined },
   ) => Promise<Session>;
+  /** The steps of the recipe that follow: what is prepared here need not be more than they ask for. */
+  readonly later: readonly RecipeStep[];
   /** The one board this is compiled for; undefined for a portable result. */
   readonly board: Board | undefined;
   readonly progress: (done: number, total: number | undefined) => void;

@@ -68,7 +68,7 @@ export async function applyRecipe(model: Model, recipe: Recipe, options: ApplyOp
     return cloneModel(work);
   };
 
-  for (const step of recipe.passes) {
+  for (const [index, step] of recipe.passes.entries()) {
     signal?.throwIfAborted();
     const pass = findPass(step.pass);
     if (!pass) throw new CompilerError('compiler/recipe', `unknown pass "${step.pass}"`);
@@ -91,6 +91,7 @@ export async function applyRecipe(model: Model, recipe: Recipe, options: ApplyOp
       },
       floatModel,
       open: openModelSession,
+      later: recipe.passes.slice(index + 1),
       board,
       progress: (done, total) => onProgress?.({ pass: pass.name, done, total }),
       signal,

@@ -15,7 +15,9 @@ export async function openModelSession(
     const path = join(dir, 'model.onnx');
     // Beside the graph: ONNX Runtime maps external data, and protobuf stops at 2 GiB.
     await writeModel(model, path, { externalData: { location: 'model.data', minBytes: 1 << 16 } });
-    const session = await openSession(path, { threads: 2, optimization: options.optimization });
+    // Threads that wait by spinning cost more than they gain: between runs JavaScript works, and compilations run side by side.
+    const config = { 'session.intra_op.allow_spinning': '0' };
+    const session = await openSession(path, { threads: 2, config, optimization: options.optimization });
     return {
       inputs: session.inputs,
       outputs: session.outputs,

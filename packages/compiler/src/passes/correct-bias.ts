@@ -1,10 +1,11 @@
 import { cloneModel, floats, type Graph, integers, tensorFromFloats, tensorFromInts } from '@flotilla/onnx';
 import type { Tensors } from '@flotilla/runtime';
 import { z } from 'zod';
+import { Probe } from '../calibrate/probe.ts';
 import { CompilerError } from '../errors.ts';
 import { definePass } from '../pass.ts';
 import { setConstant } from './edit.ts';
-import { newAttributes, Probe, type QuantizedLayer, quantizedLayers } from './int8/layers.ts';
+import { newAttributes, type QuantizedLayer, quantizedLayers } from './int8/layers.ts';
 
 /**
  * Takes the mean error that quantizing a layer makes, per output channel, out of its bias (for MatMul: out of the

@@ -1,5 +1,4 @@
 import { type Graph, inferTypes, type Node, type ValueType } from '@flotilla/onnx';
-import { z } from 'zod';
 import type { Calibration } from '../calibrate/calibration.ts';
 import { CompilerError } from '../errors.ts';
 import { definePass } from '../pass.ts';
@@ -10,18 +9,8 @@ import { intervalOf } from './int8/intervals.ts';
 import { rangeOf } from './int8/observed.ts';
 import { type Plan, planInt8, type Role } from './int8/plan.ts';
 import { isRecurrent } from './int8/recurrent.ts';
+import { type StaticOptions, staticOptions } from './int8/static-options.ts';
 import { quantizeWeights, storeWeights, type WeightRange } from './int8/weights.ts';
-
-const options = z.strictObject({
-  observer: z.enum(['min-max', 'percentile', 'mse', 'entropy']).default('percentile'),
-  percentile: z.number().gt(50).max(100).default(99.99),
-  /** See `WeightRange`; auto: `pairs` for x86 without VNNI and for a portable model, `full` for one known board else. */
-  weightRange: z.enum(['auto', 'full', 'pairs', 'reduced']).default('auto'),
-  keepFirst: z.int().nonnegative().default(0),
-  exclude: z.array(z.string()).default([]),
-  floatPooled: z.boolean().default(true),
-});
-type Options = z.output<typeof options>;
 
 /**
  * Static int8 as one portable graph of QuantizeLinear and DequantizeLinear: symmetric int8 weights per output channel,
@@ -35,7 +24,7 @@ type Options = z.output<typeof options>;
 export const quantizeInt8Static = definePass({
   name: 'quantize-int8-static',
   stage: 'convert',
-  options,
+  options: staticOptions,
   run(graph, { note, calibration, board }, options) {
     if (!calibration)
       throw new CompilerError('compiler/calibration', 'static int8 needs calibration data', {
@@ -79,7 +68,7 @@ interface Work {
   readonly graph: Graph;
   readonly plan: Plan;
   readonly calibration: Calibration;
-  readonly options: Options;
+  readonly options: StaticOptions;
   readonly range: WeightRange;
   /** Types of the float graph. */
   readonly ranks: ReadonlyMap<string, ValueType>;

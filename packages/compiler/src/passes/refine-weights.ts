@@ -2,10 +2,11 @@ import { cloneModel, floats, type Graph, integers, tensorFromInts } from '@floti
 import { roundWithFeedback } from '@flotilla/quant';
 import type { Tensors } from '@flotilla/runtime';
 import { z } from 'zod';
+import { Probe } from '../calibrate/probe.ts';
 import { CompilerError } from '../errors.ts';
 import { definePass } from '../pass.ts';
 import { setConstant } from './edit.ts';
-import { Probe, type QuantizedLayer, quantizedLayers } from './int8/layers.ts';
+import { type QuantizedLayer, quantizedLayers } from './int8/layers.ts';
 import { channelAxis } from './int8/weights.ts';
 
 /**

@@ -34,30 +34,35 @@ export function roundWithFeedback(
   if (gram.length !== depth * depth)
     throw new QuantError('quant/shape', `a Gram matrix of ${gram.length} for ${depth} inputs`);
   const { order, upper: spread } = factorHessian(gram, depth, damping);
+  // Inputs in order, rows innermost: the loop that spreads errors then runs along memory.
+  const rest = new Float64Array(w.length);
+  for (let i = 0; i < depth; i++)
+    for (let row = 0; row < rows; row++) rest[i * rows + row] = w[row * depth + order[i]] / scale[row];
   const q = new Int8Array(w.length);
-  const rest = new Float64Array(depth);
   const done = new Uint8Array(depth);
-  for (let row = 0; row < rows; row++) {
-    const start = row * depth;
-    const step = scale[row];
-    for (let i = 0; i < depth; i++) rest[i] = w[start + order[i]] / step;
-    done.fill(0);
-    for (let i = 0; i < depth; i++) {
-      const k = order[i];
+  const error = new Float64Array(rows);
+  for (let i = 0; i < depth; i++) {
+    const k = order[i];
+    const neighbours = pairMost === undefined ? [] : [k - 1, k + 1].filter((j) => j >= 0 && j < depth && done[j] === 1);
+    const pivot = spread[i * depth + i];
+    for (let row = 0; row < rows; row++) {
       let [low, high] = [-most, most];
-      if (pairMost !== undefined) {
-        for (const j of [k - 1, k + 1]) {
-          if (j < 0 || j >= depth || done[j] === 0) continue;
-          low = Math.max(low, -pairMost - q[start + j]);
-          high = Math.min(high, pairMost - q[start + j]);
-        }
+      for (const j of neighbours) {
+        low = Math.max(low, -(pairMost ?? 0) - q[row * depth + j]);
+        high = Math.min(high, (pairMost ?? 0) - q[row * depth + j]);
       }
-      const value = Math.max(low, Math.min(high, roundHalfEven(rest[i])));
-      q[start + k] = value;
-      done[k] = 1;
-      const error = (rest[i] - value) / spread[i * depth + i];
-      for (let j = i + 1; j < depth; j++) rest[j] -= error * spread[i * depth + j];
+      const exact = rest[i * rows + row];
+      const value = Math.max(low, Math.min(high, roundHalfEven(exact)));
+      q[row * depth + k] = value;
+      error[row] = (exact - value) / pivot;
     }
+    done[k] = 1;
+    for (let j = i + 1; j < depth; j++) subtract(rest, j * rows, error, spread[i * depth + j]);
   }
   return q;
+}
+
+/** `rest[start + row] -= error[row] · factor`. */
+function subtract(rest: Float64Array, start: number, error: Float64Array, factor: number): void {
+  for (let row = 0; row < error.length; row++) rest[start + row] -= error[row] * factor;
 }

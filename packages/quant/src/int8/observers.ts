@@ -3,7 +3,17 @@ import type { Range } from './range.ts';
 import type { RangeHistogram } from './range-histogram.ts';
 
 /** How an interval is chosen from a distribution. */
-export type Observer = 'min-max' | 'percentile' | 'mse' | 'entropy';
+export type Observer = (typeof observers)[number];
+
+/**
+ * - `min-max`: all that was seen.
+ * - `moving-average`: each sample's ends, averaged exponentially (Jacob et al. 2018, §3.1), so that one odd sample moves
+ *   them little; depends on the order of samples.
+ * - `percentile`: cuts the same share of values off both ends (McKinstry et al. 2018).
+ * - `mse`: least expected squared error of clipping and rounding (Sung et al. 2015; Banner et al. 2019, eq. 5).
+ * - `entropy`: least Kullback-Leibler divergence (Migacz 2017).
+ */
+export const observers = ['min-max', 'moving-average', 'percentile', 'mse', 'entropy'] as const;
 
 export interface ObserverOptions {
   /** For `percentile`: the share of values to keep, in percent, tails cut evenly. Default 99.999. */
@@ -21,6 +31,8 @@ export function chooseRange(histogram: RangeHistogram, observer: Observer, optio
   switch (observer) {
     case 'min-max':
       return { min, max };
+    case 'moving-average':
+      return { min: histogram.averageMin, max: histogram.averageMax };
     case 'percentile':
       return percentileRange(histogram, options.percentile ?? 99.999);
     case 'mse':

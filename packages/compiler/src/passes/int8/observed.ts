@@ -1,7 +1,7 @@
 import type { Graph } from '@flotilla/onnx';
 import { chooseRange, type Observer, type Range } from '@flotilla/quant';
 import type { Calibration } from '../../calibrate/calibration.ts';
-import { isMove, planInt8, rereading } from './plan.ts';
+import { isMove, type PlanOptions, planInt8, rereading } from './plan.ts';
 
 export interface ObserverChoice {
   readonly observer: Observer;
@@ -12,14 +12,14 @@ export interface ObserverChoice {
  * The values whose distribution a static int8 conversion asks for: what goes into integers, and what comes out of each
  * node that chooses an interval of its own. Values that are read off another's integers follow from those.
  */
-export function observedValues(graph: Graph): string[] {
+export function observedValues(graph: Graph, plans: readonly Omit<PlanOptions, 'isObserved'>[]): string[] {
   const values = new Set<string>();
-  for (const floatPooled of [true, false]) addObserved(graph, floatPooled, values);
+  for (const plan of plans) addObserved(graph, plan, values);
   return [...values].filter((value) => value !== '' && !graph.constant(value));
 }
 
-function addObserved(graph: Graph, floatPooled: boolean, values: Set<string>): void {
-  const { roles } = planInt8(graph, { keepFirst: 0, exclude: [], floatPooled, isObserved: () => true });
+function addObserved(graph: Graph, plan: Omit<PlanOptions, 'isObserved'>, values: Set<string>): void {
+  const { roles } = planInt8(graph, { ...plan, isObserved: () => true });
   for (const [node, role] of roles) {
     const [input = ''] = node.inputs;
     const [output = ''] = node.outputs;

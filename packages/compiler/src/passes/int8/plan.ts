@@ -67,11 +67,11 @@ export function planInt8(graph: Graph, options: PlanOptions): Plan {
   for (const node of graph.nodes) {
     const linear = linearNode(node);
     const first = node.opType === 'Conv' && linear !== undefined && convolutions++ < options.keepFirst;
+    const stored = pooled.has(node.outputs[0] ?? '');
     const reason = first
       ? 'one of the first convolutions, which cost accuracy and gain little'
-      : notCore(node, linear, options);
-    if (linear && reason === undefined)
-      roles.set(node, { kind: pooled.has(node.outputs[0] ?? '') ? 'stored' : 'core', linear });
+      : notCore(node, linear, stored ? { ...options, isObserved: () => true } : options);
+    if (linear && reason === undefined) roles.set(node, { kind: stored ? 'stored' : 'core', linear });
     else if (reason !== undefined) reasons.set(node, reason);
   }
   addBetween({ graph, options, roles, pooled });

@@ -1,0 +1,20 @@
+import { observers } from '@flotilla/quant';
+import { z } from 'zod';
+
+/** Options of `quantize-int8-static`; `calibrate` reads them too, to observe no more than they need. */
+export const staticOptions = z.strictObject({
+  /** How intervals of activations are chosen: see quant's `observers`. */
+  observer: z.enum(observers).default('percentile'),
+  /** For the observer of that name: the share of values to keep, in percent. */
+  percentile: z.number().gt(50).max(100).default(99.99),
+  /** See `WeightRange`; auto: `pairs` for x86 without VNNI and for a portable model, `full` for one known board else. */
+  weightRange: z.enum(['auto', 'full', 'pairs', 'reduced']).default('auto'),
+  /** Convolutions at the start that stay float. */
+  keepFirst: z.int().nonnegative().default(0),
+  /** Names of nodes and operators that stay float. */
+  exclude: z.array(z.string()).default([]),
+  /** See `PlanOptions`. */
+  floatPooled: z.boolean().default(true),
+});
+
+export type StaticOptions = z.output<typeof staticOptions>;
