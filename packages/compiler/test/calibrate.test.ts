@@ -5,7 +5,7 @@ import { chooseRange } from '@flotilla/quant';
 import type { Tensors } from '@flotilla/runtime';
 import { describe, expect, test } from 'vitest';
 import type { Calibration } from '../src/calibrate/calibration.ts';
-import { seededRandom } from '../src/calibrate/made-up-inputs.ts';
+import { seededRandom } from '../src/calibrate/seeded-random.ts';
 import { openModelSession } from '../src/calibrate/model-session.ts';
 import { observe } from '../src/calibrate/observe.ts';
 
