@@ -2,6 +2,8 @@ import type { Pass } from './pass.ts';
 import { analyze } from './passes/analyze.ts';
 import { calibrate } from './passes/calibrate.ts';
 import { checkAttention } from './passes/check-attention.ts';
+import { convertCodebook } from './passes/convert-codebook.ts';
+import { convertFp16 } from './passes/convert-fp16.ts';
 import { convertInt4 } from './passes/convert-int4.ts';
 import { correctBias } from './passes/correct-bias.ts';
 import { divideToMultiply } from './passes/divide-to-multiply.ts';
@@ -36,6 +38,8 @@ const passes: readonly Pass[] = [
   correctBias,
   quantizeInt8Dynamic,
   convertInt4,
+  convertCodebook,
+  convertFp16,
 ];
 
 export function findPass(name: string): Pass | undefined {

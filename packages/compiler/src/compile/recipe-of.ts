@@ -3,18 +3,16 @@ import { CompilerError } from '../errors.ts';
 import { builtInRecipe, parseRecipe, type Recipe } from '../recipe.ts';
 import type { CompileOptions } from './options.ts';
 
-const later = new Map([
-  ['nf4', 'nf4 weights come with a later release: int4 has the same size'],
-  ['fp4', 'fp4 weights come with a later release: int4 has the same size'],
-  ['fp16', 'fp16 weights come with a later release'],
-  ['hqq', 'the method hqq comes with a later release: rtn is there'],
-  ['gptq', 'the method gptq comes with a later release: rtn is there'],
-  ['awq', 'the method awq comes with a later release: rtn is there'],
+/** Weights that have blocks, and the pass that cuts them. */
+const BLOCKED = new Map([
+  ['int4', 'convert-int4'],
+  ['nf4', 'convert-codebook'],
+  ['fp4', 'convert-codebook'],
 ]);
 
 /**
  * The recipe that `compile` would run: a file, or the built-in one for the weights with the options that name a part of it.
- * @throws {CompilerError} `compiler/recipe`; `compiler/not-yet` for formats and methods of later releases
+ * @throws {CompilerError} `compiler/recipe`
  */
 export async function recipeOf(options: CompileOptions): Promise<Recipe> {
   const { weights = 'int8', activations, block, method, recipe } = options;
@@ -25,16 +23,17 @@ export async function recipeOf(options: CompileOptions): Promise<Recipe> {
     });
     return parseRecipe(text);
   }
-  for (const choice of [weights, method ?? '']) {
-    const why = later.get(choice);
-    if (why !== undefined) throw new CompilerError('compiler/not-yet', why);
-  }
-  if (weights !== 'int4' && (block !== undefined || method !== undefined)) {
-    throw new CompilerError('compiler/recipe', `--block and --method belong to int4 weights, not to ${weights}`);
-  }
   if (fallsBack(options)) return builtInRecipe('int8', 'dynamic');
-  const int4 = { ...(block !== undefined && { block }), ...(method !== undefined && { method }) };
-  return builtInRecipe(weights, activations, { 'convert-int4': int4 });
+  const pass = BLOCKED.get(weights);
+  if (block !== undefined && pass === undefined)
+    throw new CompilerError('compiler/recipe', `--block belongs to int4, nf4 and fp4 weights, not to ${weights}`);
+  if (method !== undefined && weights !== 'int4')
+    throw new CompilerError('compiler/recipe', `--method belongs to int4 weights, not to ${weights}`);
+  const blocks = { ...(block !== undefined && { block }), ...(method !== undefined && { method }) };
+  return builtInRecipe(weights, activations, {
+    ...(pass !== undefined && { [pass]: blocks }),
+    ...(method === 'awq' && { 'scale-channels': { when: 'always' } }),
+  });
 }
 
 /** Static int8 is the default, and needs calibration data: without any, activations are measured at run time. */

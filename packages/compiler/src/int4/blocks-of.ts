@@ -6,9 +6,12 @@ export interface BlockOptions {
   readonly inner: number;
   readonly block: number;
   readonly symmetric: boolean;
-  readonly clip: 'mse' | 'none';
-  /** `Σ x·xᵀ` of the layer's input; undefined: round to nearest. */
+  readonly clip: 'mse' | 'none' | 'hqq';
+  readonly bf16Scales: boolean;
+  /** `Σ x·xᵀ` of the layer's input, along which GPTQ walks; undefined: round to nearest. */
   readonly hessian: Float64Array | undefined;
+  /** `[cols]`: what an error in each column costs; undefined: all the same. GPTQ takes it from the Hessian. */
+  readonly importance: Float64Array | undefined;
 }
 
 /** A weight's blocks, in ONNX's layout `[rows, cols, inner]`. */
@@ -16,12 +19,19 @@ export function blocksOf(w: Float32Array, options: BlockOptions): Int4Blocks {
   return options.hessian ? gptqBlocks(w, options, options.hessian) : quantizeInt4(w, options);
 }
 
+/** The energy of each input. One that was always 0 counts a thousandth of the mean, so that its weights do not run wild. */
+export function diagonal(hessian: Float64Array, cols: number): Float64Array {
+  const energy = Float64Array.from({ length: cols }, (_, i) => hessian[i * cols + i] ?? 0);
+  const mean = energy.reduce((sum, value) => sum + value, 0) / cols || 1;
+  return energy.map((value) => value + mean / 1000);
+}
+
 /**
  * GPTQ works on matrices `[outputs, cols]`. A MatMul's weight `[cols, outputs]` is one, turned; a convolution's is one
  * per kernel position, each with the same inputs but for the border.
  */
 function gptqBlocks(w: Float32Array, options: BlockOptions, hessian: Float64Array): Int4Blocks {
-  const { rows, cols, inner, block, symmetric } = options;
+  const { rows, cols, inner, block, symmetric, clip, bf16Scales } = options;
   const perRow = Math.ceil(cols / block);
   const q = new Uint8Array(w.length);
   const scale = new Float32Array(rows * perRow * inner);
@@ -32,7 +42,7 @@ function gptqBlocks(w: Float32Array, options: BlockOptions, hessian: Float64Arra
     for (let o = 0; o < outputs; o++) {
       for (let k = 0; k < cols; k++) matrix[o * cols + k] = w[at(o, k, cols)] ?? 0;
     }
-    const made = gptqInt4(matrix, factor, { rows: outputs, cols, block, symmetric });
+    const made = gptqInt4(matrix, factor, { rows: outputs, cols, block, symmetric, clip, bf16Scales });
     const levels = unpackNibbles(made.q, matrix.length);
     const zeros = made.zeroPoint && unpackNibbles(made.zeroPoint, outputs * perRow);
     for (let o = 0; o < outputs; o++) {

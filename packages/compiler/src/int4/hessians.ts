@@ -1,4 +1,4 @@
-import { cloneModel, type Graph, type Node, tensorFromInts } from '@flotilla/onnx';
+import { cloneModel, type Graph, type Model, type Node, tensorFromInts } from '@flotilla/onnx';
 import type { TensorValue } from '@flotilla/runtime';
 import type { PassContext } from '../pass.ts';
 import type { WeightSite } from './weight-site.ts';
@@ -23,14 +23,16 @@ export function activationOf({ node, tensor, axis }: WeightSite): string | undef
  * Runs the calibration samples through the float model with `xᵀx` of each layer's input as outputs: what leaves the
  * engine has a fixed size, whatever the samples' is.
  * @param limit samples that are run
+ * @param model runs in place of the float model: a rewrite's graph is not yet that
  */
 export async function collectHessians(
   sites: readonly WeightSite[],
   context: PassContext,
   limit: number,
+  model: Model = context.floatModel,
 ): Promise<Hessians> {
   const sums = new Map<string, Float64Array>();
-  const probe = cloneModel(context.floatModel);
+  const probe = cloneModel(model);
   const outputs = new Map<string, string>();
   for (const site of sites) {
     const value = activationOf(site);

@@ -14,11 +14,11 @@ export function storeInt4(
   graph: Graph,
   site: WeightSite,
   name: string,
-  options: Pick<BlockOptions, 'block' | 'symmetric' | 'clip' | 'hessian'>,
+  options: Omit<BlockOptions, 'rows' | 'cols' | 'inner'>,
 ): Storage {
   const { tensor, axis } = site;
   const sizes = sizesAt(tensor.dims, axis);
-  const { block, symmetric, hessian } = options;
+  const { block, symmetric } = options;
   const { q, scale, zeroPoint } = blocksOf(floats(tensor), { ...sizes, ...options });
   const scaleDims = tensor.dims.with(axis, Math.ceil(sizes.cols / block));
   const dtype = symmetric ? 'int4' : 'uint4';
@@ -28,7 +28,13 @@ export function storeInt4(
     zeroPoint: zeroPoint && { dtype, dims: scaleDims, bytes: zeroPoint },
     attributes: { axis: { int: axis }, block_size: { int: block } },
   });
-  return { value, reason: `${dtype}, blocks of ${block}${hessian ? ', GPTQ' : ''}` };
+  return { value, reason: `${dtype}, blocks of ${block}${how(options)}` };
+}
+
+function how({ hessian, importance, clip }: Pick<BlockOptions, 'hessian' | 'importance' | 'clip'>): string {
+  if (hessian) return ', GPTQ';
+  if (importance) return ', AWQ';
+  return clip === 'hqq' ? ', HQQ' : '';
 }
 
 /** Writes int8 with one scale per output channel. */

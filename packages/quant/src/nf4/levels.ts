@@ -41,6 +41,11 @@ export function fourBitFormat(name: 'nf4' | 'fp4'): FourBitFormat {
   return name === 'nf4' ? NF4 : FP4;
 }
 
+/** What the 16 codes of a format stand for, float32, as shares of a block's maximum. */
+export function fourBitLevels(name: 'nf4' | 'fp4'): Float32Array {
+  return fourBitFormat(name).levels.slice();
+}
+
 /** A format's levels from low to high, and between each two the bound above which the upper one is nearer. */
 export interface Ladder {
   readonly codes: Uint8Array;

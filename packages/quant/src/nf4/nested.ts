@@ -23,7 +23,7 @@ const BLOCK = 256;
  * @throws {QuantError} `quant/not-finite`
  * @see Dettmers et al. 2023, QLoRA, §3 "Double Quantization"
  */
-export function nestAbsMax(absMax: Float32Array): NestedAbsMax {
+export function nestAbsMax(absMax: Float32Array): NestedAbsMax & { readonly map: Float32Array } {
   checkFinite('absmax', absMax);
   const offset = Math.fround(absMax.reduce((sum, value) => sum + value, 0) / Math.max(1, absMax.length));
   const rest = absMax.map((value) => value - offset);
@@ -36,7 +36,7 @@ export function nestAbsMax(absMax: Float32Array): NestedAbsMax {
     const scale = scales[b] > 0 ? scales[b] : 1;
     for (let i = 0; i < part.length; i++) codes[b * BLOCK + i] = nearestCode(map, Math.fround(part[i] / scale));
   }
-  return { codes, absMax: scales, offset };
+  return { codes, absMax: scales, offset, map };
 }
 
 /**
