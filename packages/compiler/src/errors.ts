@@ -26,7 +26,7 @@ export type CompilerErrorCode =
   | 'compiler/lora-map'
   /** doc: the adapter says that it was trained for another base model than this; give that base, or --lora-any-base */
   | 'compiler/lora-base'
-  /** doc: a format, method or option that comes in a later release; the message names it */
+  /** doc: what comes in a later release, such as a model that is quantized already; the message names it */
   | 'compiler/not-yet'
   /** doc: the output cannot be written: the folder is missing, read-only or full */
   | 'compiler/output';

@@ -137,8 +137,11 @@ test('OUT.onnx gives the bare portable model', async () => {
 
 describe('refusals leave nothing behind', () => {
   test.each<[string, object, string]>([
-    ['nf4, which comes later', { weights: 'nf4' }, 'compiler/not-yet'],
-    ['a method of later', { weights: 'int4', method: 'awq' }, 'compiler/not-yet'],
+    ['no data for AWQ', { weights: 'int4', method: 'awq' }, 'compiler/calibration'],
+    ['no data for GPTQ', { weights: 'int4', method: 'gptq' }, 'compiler/calibration'],
+    ['a method that is none', { weights: 'int4', method: 'best' }, 'compiler/recipe'],
+    ['a method for nf4', { weights: 'nf4', method: 'hqq' }, 'compiler/recipe'],
+    ['a block for fp16', { weights: 'fp16', block: 32 }, 'compiler/recipe'],
     ['a block for int8', { weights: 'int8', block: 32 }, 'compiler/recipe'],
     ['a block of 33', { weights: 'int4', block: 33 }, 'compiler/recipe'],
     ['weights of int3', { weights: 'int3' }, 'compiler/recipe'],

@@ -2,7 +2,6 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
-  buildModel,
   cloneModel,
   type Model,
   type NewNode,
@@ -10,7 +9,6 @@ import {
   type Node,
   tensorFromFloats,
   tensorFromInts,
-  tensorInfo,
   writeModel,
 } from '@flotilla/onnx';
 import { openSession, type Tensors, type TensorValue } from '@flotilla/runtime';
@@ -19,6 +17,7 @@ import { openModelSession } from '../src/calibrate/model-session.ts';
 import { findPass } from '../src/registry.ts';
 import { convertInt4 } from '../src/passes/convert-int4.ts';
 import type { Outcome, PassContext } from '../src/pass.ts';
+import { build, energy, input, node, noise } from './small-models.ts';
 
 let dir = '';
 beforeAll(async () => {
@@ -188,49 +187,4 @@ async function run(model: Model, dims: number[]): Promise<Float32Array> {
   await session.close();
   if (y?.dtype !== 'float32') throw new Error('no y');
   return y.data;
-}
-
-/** Neighbours resemble each other, as activations do. */
-function input(dims: number[]): Float32Array {
-  return Float32Array.from(
-    { length: dims.reduce((a, b) => a * b, 1) },
-    (_, i) => Math.sin(i * 1.3) + Math.sin(i / 9) + 0.5,
-  );
-}
-
-function build(nodes: NewNode[], initializers: { [name: string]: NewTensor }, dims: number[], opset = 21): Model {
-  const usesX = nodes.some(({ inputs }) => inputs.includes('x'));
-  return buildModel({
-    name: 'one',
-    opset,
-    inputs: usesX ? [tensorInfo('x', 'float32', dims)] : [],
-    outputs: [tensorInfo('y', 'float32', undefined)],
-    nodes,
-    initializers,
-  });
-}
-
-function node(
-  opType: string,
-  inputs: string[],
-  attributes: NonNullable<NewNode['attributes']> = {},
-  output = 'y',
-  name = opType,
-): NewNode {
-  return { opType, inputs, outputs: [output], attributes, name };
-}
-
-/** Fixed numbers that look random: bell-shaped, no pattern from row to row. */
-function noise(dims: number[]): NewTensor {
-  let state = 7;
-  const next = () => (state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0) / 2 ** 32;
-  const length = dims.reduce((a, b) => a * b, 1);
-  return tensorFromFloats(
-    dims,
-    Array.from({ length }, () => next() + next() + next() + next() - 2),
-  );
-}
-
-function energy(values: Float32Array): number {
-  return values.reduce((sum, value) => sum + value * value, 0);
 }

@@ -1,5 +1,14 @@
 import type { Board } from '@flotilla/boards';
-import { cloneModel, type Graph, type Model, type NewTensor, type Node, tensorFromFloats } from '@flotilla/onnx';
+import {
+  cloneModel,
+  type Graph,
+  type Model,
+  type NewTensor,
+  type Node,
+  type Tensor,
+  tensorFromFloats,
+} from '@flotilla/onnx';
+import { requantizeCodebooks } from './codebook.ts';
 import { type CacheForm, fuseDecoder } from './decoder/fuse-decoder.ts';
 import { dynamicInt8Weight } from './dynamic-int8.ts';
 import { describeFused, isQuantizedUnit } from './fused.ts';
@@ -9,7 +18,7 @@ import { dequantize, type QuantizedConstant, quantizedConstant } from './quantiz
 import { hasOverflowingPairs } from './weight-range.ts';
 
 /** Part of every cache key: raised whenever the same pack and board would give another graph. */
-export const LOWERING_VERSION = 2;
+export const LOWERING_VERSION = 3;
 
 /**
  * A model's metadata under this key say 'plain' where fused attention was found to give other numbers than its own: it
@@ -55,6 +64,7 @@ export interface Lowered {
 export function lowerModel(model: Model, board: Board, { cache = 'full' }: LowerOptions = {}): Lowered {
   const lowered = cloneModel(model);
   const policy = POLICIES[board.boardClass];
+  requantizeCodebooks(lowered.graph);
   const choices: Choice[] =
     cache === 'plain' || model.metadata.get(ATTENTION) === 'plain' ? [] : [...fuseDecoder(lowered.graph, cache)];
   const fused = describeFused(lowered.graph);
@@ -110,7 +120,10 @@ type Kernel = Pick<Choice, 'kernel' | 'reason'>;
 function lowerReader(weight: Weight, reader: Node, output: string): Kernel {
   const matrix = reader.graph === weight.constant.node.graph ? matrixUse(reader, output) : 'it stands in a body';
   if (typeof matrix === 'string') return expand(weight, reader, output, matrix);
-  const unfit = matrix.kind === 'gather' ? unfitForGather(weight.constant, reader) : unfitForNBits(weight.constant);
+  const unfit =
+    matrix.kind === 'gather'
+      ? unfitForGather(weight.constant, reader)
+      : unfitForNBits(weight.constant, matrix.transposed);
   if (unfit !== undefined) return expand(weight, reader, output, unfit);
   if (matrix.kind === 'gather') return gatherBlocks(weight, reader);
   return weight.policy.weightOnly === 'nbits'
@@ -166,8 +179,8 @@ function dynamicInt8(weight: Weight, reader: Node, { transposed, bias }: MatrixU
 }
 
 function unfitForGather({ tensor, bits, axis, block }: QuantizedConstant, reader: Node): string | undefined {
-  if (bits !== 4 || tensor.dims.length !== 2 || axis !== 1)
-    return 'Gather reads 4 bits in blocks along the last axis only';
+  if (bits === 32 || tensor.dtype === 'uint8' || tensor.dims.length !== 2 || axis !== 1 || block === 0)
+    return 'Gather reads 4 or 8 bits in blocks along the last axis only';
   if (reader.int('axis', 0) !== 0) return 'Gather along another axis than the first';
   const width = tensor.dims[1] ?? 0;
   return block < 16 || (block & (block - 1)) !== 0 || width % block !== 0
@@ -175,13 +188,25 @@ function unfitForGather({ tensor, bits, axis, block }: QuantizedConstant, reader
     : undefined;
 }
 
-/** No weight is made anew: the operator reads the portable form. */
-function gatherBlocks({ constant }: Weight, reader: Node): Kernel {
-  const [q = '', scale = '', zero = ''] = constant.node.inputs;
-  const inputs = trimmed([q, reader.inputs[1] ?? '', scale, zero]);
-  const attributes = { gather_axis: { int: 0 }, quantize_axis: { int: 1 }, block_size: { int: constant.block } };
+/** 4 bits: no weight is made anew, the operator reads the portable form. 8 bits: it reads unsigned ones, 128 for 0. */
+function gatherBlocks(weight: Weight, reader: Node): Kernel {
+  const { node, tensor, block, bits } = weight.constant;
+  const [q = '', scale = '', zero = ''] = node.inputs;
+  const [data = ''] =
+    tensor.dtype === 'int8' ? weight.once('rows', () => weight.addAll({ rows: shifted(tensor) })) : [q];
+  const inputs = trimmed([data, reader.inputs[1] ?? '', scale, zero]);
+  const attributes = {
+    gather_axis: { int: 0 },
+    quantize_axis: { int: 1 },
+    block_size: { int: block },
+    ...(bits === 8 && { bits: { int: 8 } }),
+  };
   replaceNode(reader, 'GatherBlockQuantized', inputs, attributes);
   return { kernel: 'GatherBlockQuantized', reason: 'dequantizes only the rows that are looked up' };
+}
+
+function shifted(tensor: Tensor): NewTensor {
+  return { dtype: 'uint8', dims: tensor.dims, bytes: tensor.bytes().map((byte) => byte ^ 128) };
 }
 
 function expand(weight: Weight, reader: Node, output: string, why: string): Kernel {

@@ -21,14 +21,15 @@ const BLOCKS: readonly number[] = [16, 32, 64, 128, 256];
 /** For weights with one scale per column: any block gives the same numbers. */
 const COLUMN_BLOCK = 64;
 
-/** Why a constant has no such form; undefined if it has one. */
-export function unfitForNBits(constant: QuantizedConstant): string | undefined {
-  const { tensor, bits, block, axis, cols } = constant;
+/** Why a constant has no such form; undefined if it has one. @param transposed the weight is `[N, K]` */
+export function unfitForNBits(constant: QuantizedConstant, transposed: boolean): string | undefined {
+  const { tensor, bits, block, axis, cols, scale } = constant;
   if (tensor.dims.length !== 2) return `its weight has rank ${tensor.dims.length}`;
   if (bits === 32) return 'its weight is int32';
-  if (bits === 4 && !BLOCKS.includes(block)) return `block length ${block} has no fast kernel`;
-  if (bits === 8 && block !== 0) return 'int8 in blocks';
-  const k = bits === 4 ? cols : (tensor.dims[1 - axis] ?? 0);
+  if ((bits === 4 || block !== 0) && !BLOCKS.includes(block)) return `block length ${block} has no fast kernel`;
+  const summed = transposed ? 1 : 0;
+  if (scale.length > 1 && axis !== (block === 0 ? 1 - summed : summed)) return 'its scales run along the other axis';
+  const k = block !== 0 ? cols : (tensor.dims[1 - axis] ?? 0);
   return k < 16 ? `only ${k} weights to sum over` : undefined;
 }
 
@@ -37,7 +38,7 @@ export function nBitsWeight(constant: QuantizedConstant, transposed: boolean): N
   const { tensor, bits } = constant;
   const [rows = 0, columns = 0] = tensor.dims;
   const [k, n] = transposed ? [columns, rows] : [rows, columns];
-  const block = bits === 4 ? constant.block : COLUMN_BLOCK;
+  const block = constant.block === 0 ? COLUMN_BLOCK : constant.block;
   const blocks = Math.ceil(k / block);
   const middle = tensor.dtype.startsWith('u') ? 0 : bits === 4 ? 8 : 128; // signed values are stored shifted
   const levels = values(tensor);

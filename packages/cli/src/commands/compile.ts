@@ -58,10 +58,17 @@ export const compile: CommandModule<Globals, Args> = {
         type: 'string',
         describe: 'NAME.pack: one tar; NAME.onnx: the bare portable model; else a directory',
       })
-      .option('weights', { type: 'string', default: 'int8', describe: 'int8, int4 or fp32 (clean-up only)' })
+      .option('weights', {
+        type: 'string',
+        default: 'int8',
+        describe: 'int8, int4, nf4, fp4, fp16 or fp32 (clean-up only)',
+      })
       .option('activations', { type: 'string', describe: 'int8, dynamic or none; default: by the weights' })
-      .option('block', { type: 'number', describe: 'Weights that share a scale, for int4: 16 to 256' })
-      .option('method', { type: 'string', describe: 'How int4 is found: auto (gptq where there is data), rtn or gptq' })
+      .option('block', { type: 'number', describe: 'Weights that share a scale, for int4, nf4 and fp4: 16 to 256' })
+      .option('method', {
+        type: 'string',
+        describe: 'How int4 is found: auto (gptq where there is data, else rtn), rtn, hqq, gptq or awq',
+      })
       .option('recipe', { type: 'string', describe: 'Recipe file instead of a built-in one' })
       .option('explain', { type: 'boolean', default: false, describe: 'Print the recipe and stop' })
       .option('data', {

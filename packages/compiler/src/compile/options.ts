@@ -14,13 +14,13 @@ export interface LoraSource {
 }
 
 export interface CompileOptions {
-  /** 'int8', 'int4' or 'fp32' (clean-up alone). Default 'int8'. */
+  /** 'int8', 'int4', 'nf4', 'fp4', 'fp16' or 'fp32' (clean-up alone). Default 'int8'. */
   readonly weights?: string | undefined;
   /** 'int8', 'dynamic' or 'none'. Default: what the weights' recipe has. */
   readonly activations?: string | undefined;
-  /** Weights that share a scale, for int4. Default: the recipe's. */
+  /** Weights that share a scale, for int4, nf4 and fp4. Default: the recipe's. */
   readonly block?: number | undefined;
-  /** How int4 is found. Default 'rtn'. */
+  /** How int4 is found: 'rtn', 'hqq', 'gptq' or 'awq'. Default 'auto': gptq where there is calibration data, else rtn. */
   readonly method?: string | undefined;
   /** A recipe file in place of a built-in one. */
   readonly recipe?: string | undefined;

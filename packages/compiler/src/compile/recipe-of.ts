@@ -23,16 +23,15 @@ export async function recipeOf(options: CompileOptions): Promise<Recipe> {
     });
     return parseRecipe(text);
   }
-  if (fallsBack(options)) return builtInRecipe('int8', 'dynamic');
   const pass = BLOCKED.get(weights);
   if (block !== undefined && pass === undefined)
     throw new CompilerError('compiler/recipe', `--block belongs to int4, nf4 and fp4 weights, not to ${weights}`);
   if (method !== undefined && weights !== 'int4')
     throw new CompilerError('compiler/recipe', `--method belongs to int4 weights, not to ${weights}`);
+  if (fallsBack(options)) return builtInRecipe('int8', 'dynamic');
   const blocks = { ...(block !== undefined && { block }), ...(method !== undefined && { method }) };
   return builtInRecipe(weights, activations, {
     ...(pass !== undefined && { [pass]: blocks }),
-    ...(method === 'awq' && { 'scale-channels': { when: 'always' } }),
   });
 }
 
