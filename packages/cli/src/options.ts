@@ -35,6 +35,12 @@ export const trustOption = () =>
     describe: 'Public key file that the pack must be signed with; without it any or no signature is taken',
   }) as const;
 
+export const preprocessOption = () =>
+  ({
+    type: 'string',
+    describe: 'Rules by which a folder of pictures or .wav becomes inputs, FILE.yaml',
+  }) as const;
+
 /** A number of at least `least`; refuses NaN that yargs makes of words. @throws {CliError} `cli/usage` */
 export function atLeast(option: string, value: number, least: number): number {
   if (Number.isFinite(value) && value >= least) return value;

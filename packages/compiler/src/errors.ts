@@ -14,6 +14,8 @@ export type CompilerErrorCode =
   | 'compiler/graph'
   /** doc: data that is not there, not in a form that is read, or does not fit the model's inputs; the sample is named */
   | 'compiler/data'
+  /** doc: the file for --preprocess is not what it should be, or leaves an input of the model unfilled */
+  | 'compiler/preprocess'
   /** doc: an unknown metric, one that does not fit the data, or a metric module that failed */
   | 'compiler/metric'
   /** doc: a module of an adapter finds no layer in the graph, or more than one; the message names the candidates */

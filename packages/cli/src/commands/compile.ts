@@ -11,7 +11,7 @@ import { CliError } from '../errors.ts';
 import { EXIT } from '../failure.ts';
 import { untilInterrupted } from '../interrupt.ts';
 import { parseCombine, parseLora } from '../lora-options.ts';
-import { threadsOption } from '../options.ts';
+import { preprocessOption, threadsOption } from '../options.ts';
 import { type Globals, print, say } from '../output.ts';
 import { progressBar } from '../progress.ts';
 import { setting } from '../settings.ts';
@@ -27,6 +27,7 @@ interface Args extends Globals {
   readonly recipe: string | undefined;
   readonly explain: boolean;
   readonly data: string | undefined;
+  readonly preprocess: string | undefined;
   readonly eval: string | undefined;
   readonly metric: string | undefined;
   readonly keys: string | undefined;
@@ -75,6 +76,7 @@ export const compile: CommandModule<Globals, Args> = {
         type: 'string',
         describe: 'Calibration samples, PATH[:N]; without --eval a part of them judges',
       })
+      .option('preprocess', preprocessOption())
       .option('eval', {
         type: 'string',
         describe: 'Evaluation samples for the verdict, PATH[:N]; never what is calibrated on',
@@ -158,36 +160,12 @@ export const compile: CommandModule<Globals, Args> = {
   },
 };
 
-function pick({
-  weights,
-  activations,
-  block,
-  method,
-  recipe,
-  data,
-  eval: judge,
-  metric,
-  keys,
-  floor,
-  board,
-  name,
-  threads,
-}: Args) {
-  return {
-    weights,
-    activations,
-    block,
-    method,
-    recipe,
-    data,
-    eval: judge,
-    metric,
-    keys,
-    floor,
-    name,
-    threads,
-    boards: board.length > 0 ? board : undefined,
-  };
+/** What goes to the compiler under the name that it has here. */
+function pick({ weights, activations, block, method, recipe, data, preprocess, metric, keys, floor, ...rest }: Args) {
+  const { eval: judge, name, threads, board } = rest;
+  const boards = board.length > 0 ? board : undefined;
+  const how = { weights, activations, block, method, recipe };
+  return { ...how, data, preprocess, eval: judge, metric, keys, floor, name, threads, boards };
 }
 
 async function explain(argv: Args): Promise<void> {

@@ -1,7 +1,7 @@
 import { type EvalReport, evaluate } from '@flotilla/compiler';
 import type { CommandModule } from 'yargs';
 import { untilInterrupted } from '../interrupt.ts';
-import { boardOption, threadsOption } from '../options.ts';
+import { boardOption, preprocessOption, threadsOption } from '../options.ts';
 import { type Globals, print } from '../output.ts';
 import { progressBar } from '../progress.ts';
 import { percent, range } from '../text.ts';
@@ -9,6 +9,7 @@ import { percent, range } from '../text.ts';
 interface Args extends Globals {
   readonly model: string;
   readonly data: string;
+  readonly preprocess: string | undefined;
   readonly metric: string | undefined;
   readonly against: string | undefined;
   readonly keys: string | undefined;
@@ -24,6 +25,7 @@ export const evalCommand: CommandModule<Globals, Args> = {
     args
       .positional('model', { type: 'string', demandOption: true, describe: '.onnx file, folder or pack' })
       .option('data', { type: 'string', demandOption: true, describe: 'Evaluation samples, PATH[:N]' })
+      .option('preprocess', preprocessOption())
       .option('metric', {
         type: 'string',
         describe: 'top1, ctc-text, perplexity, exact-match, box-f1, cosine, or FILE.mjs; default: by the data',
@@ -37,12 +39,13 @@ export const evalCommand: CommandModule<Globals, Args> = {
         'both on the same lines, in the same run',
       ),
   async handler(argv) {
-    const { data, metric, against, keys, board, threads } = argv;
+    const { data, preprocess, metric, against, keys, board, threads } = argv;
     const bar = progressBar(argv);
     const onProgress = (done: number, total: number | undefined) => bar.update({ step: 'evaluate', done, total });
     try {
       const report = await evaluate(argv.model, {
         data,
+        preprocess,
         metric,
         against,
         keys,

@@ -41,7 +41,7 @@ export async function openJob(
   try {
     const { inputs } = fp32.session;
     const open = async (data: string | undefined): Promise<DataSet | undefined> =>
-      data === undefined ? undefined : openData(data, { inputs });
+      data === undefined ? undefined : openData(data, { inputs, preprocess: options.preprocess });
     const [data, evaluation] = [await open(options.data), await open(options.eval)];
     return {
       ...plan,

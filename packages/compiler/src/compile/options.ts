@@ -26,6 +26,8 @@ export interface CompileOptions {
   readonly recipe?: string | undefined;
   /** Calibration samples, as `openData` reads them; without `eval` a part of them is kept for the verdict (`splitData`). */
   readonly data?: string | undefined;
+  /** Rules for folders of pictures or sound. */
+  readonly preprocess?: string | undefined;
   /** Evaluation samples for the verdict; what was calibrated on is left out of them. */
   readonly eval?: string | undefined;
   /** A metric's name or `.mjs` file. Default: by the data. */

@@ -9,6 +9,8 @@ import { openJudged, type OpenJudged } from './open-judged.ts';
 export interface EvalOptions {
   /** As `openData` reads it. */
   readonly data: string;
+  /** Rules for a folder of pictures or sound. */
+  readonly preprocess?: string | undefined;
   /** Default: by the data. */
   readonly metric?: string | undefined;
   /** Model or pack to compare with, run on the same samples in the same run. */
@@ -48,7 +50,7 @@ export async function evaluate(path: string, options: EvalOptions): Promise<Eval
     opened.push(model);
     const other = options.against === undefined ? undefined : await openJudged(options.against, options);
     if (other) opened.push(other);
-    const data = await openData(options.data, { inputs: model.session.inputs });
+    const data = await openData(options.data, { inputs: model.session.inputs, preprocess: options.preprocess });
     const keys = options.keys === undefined ? (model.keys ?? other?.keys) : await readKeys(options.keys);
     const metric = await chooseMetric(options.metric, data, keys);
     const judgeOptions = { signal: options.signal, progress: options.onProgress };

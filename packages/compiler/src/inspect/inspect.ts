@@ -54,6 +54,8 @@ export interface InspectReport {
 export interface InspectOptions {
   /** As `openData` reads it: activations are observed on it. */
   readonly data?: string | undefined;
+  /** Rules for a folder of pictures or sound. */
+  readonly preprocess?: string | undefined;
   /** Samples that are run at most. Default 16. */
   readonly samples?: number | undefined;
   /** Each channel's own range, mean and standard deviation too. Default false. */
@@ -75,13 +77,13 @@ export interface Port {
  * @throws {CompilerError} `compiler/data`, `compiler/calibration`; what checkpoint, onnx and pack throw
  */
 export async function inspect(path: string, options: InspectOptions = {}): Promise<InspectReport> {
-  const { data, samples, channels, signal, onProgress } = options;
+  const { data, preprocess, samples, channels, signal, onProgress } = options;
   const opened = await openGraph(path, signal);
   const { model, fileBytes, tokenizer } = opened;
   try {
     const inputs = sessionInputs(model);
     // Looked for first: a mistyped name must not cost the reading of all weights.
-    const set = data === undefined ? undefined : await openData(data, { inputs });
+    const set = data === undefined ? undefined : await openData(data, { inputs, preprocess });
     const facts = await describe(model, path, fileBytes, options);
     if (!set) return { ...facts, activations: null };
     const { activations, samples: count } = await observeActivations(model, calibrationData(set, inputs, tokenizer), {
