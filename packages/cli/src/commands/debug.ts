@@ -2,7 +2,7 @@ import { debug as debugModel, type DebugReport, type NodeError } from '@flotilla
 import type { CommandModule } from 'yargs';
 import { untilInterrupted } from '../interrupt.ts';
 import { parseLora } from '../lora-options.ts';
-import { atLeast } from '../options.ts';
+import { atLeast, preprocessOption } from '../options.ts';
 import { type Globals, print } from '../output.ts';
 import { progressBar } from '../progress.ts';
 import { table } from '../text.ts';
@@ -11,6 +11,7 @@ interface Args extends Globals {
   readonly model: string;
   readonly against: string;
   readonly data: string;
+  readonly preprocess: string | undefined;
   readonly lora: readonly string[];
   readonly 'lora-map': string | undefined;
   readonly samples: number;
@@ -26,6 +27,7 @@ export const debug: CommandModule<Globals, Args> = {
       .positional('model', { type: 'string', demandOption: true, describe: '.onnx file, folder or pack' })
       .option('against', { type: 'string', demandOption: true, describe: 'The right model: what it was made from' })
       .option('data', { type: 'string', demandOption: true, describe: 'Samples or prompts to run, PATH[:N]' })
+      .option('preprocess', preprocessOption())
       .option('lora', {
         type: 'string',
         array: true,
@@ -46,11 +48,12 @@ export const debug: CommandModule<Globals, Args> = {
       ),
   async handler(argv) {
     const bar = progressBar(argv);
-    const { model, against, data, all } = argv;
+    const { model, against, data, preprocess, all } = argv;
     try {
       const report = await debugModel(model, {
         against,
         data,
+        preprocess,
         lora: argv.lora.map(parseLora),
         loraMap: argv['lora-map'],
         samples: atLeast('samples', argv.samples, 1),

@@ -14,6 +14,8 @@ export interface DebugOptions {
   readonly against: string;
   /** As `openData` reads it. */
   readonly data: string;
+  /** Rules for a folder of pictures or sound. */
+  readonly preprocess?: string | undefined;
   /** Adapters that were merged into what is debugged, to be merged into the right one too. */
   readonly lora?: readonly LoraSource[] | undefined;
   /** As for `compile`. */
@@ -57,7 +59,7 @@ export async function debug(path: string, options: DebugOptions): Promise<DebugR
   try {
     const inputs = sessionInputs(right.model);
     const data = calibrationData(
-      await openData(options.data, { inputs }),
+      await openData(options.data, { inputs, preprocess: options.preprocess }),
       inputs,
       right.tokenizer ?? suspect.tokenizer,
     );
