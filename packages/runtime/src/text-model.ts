@@ -2,6 +2,7 @@ import { randomInt } from 'node:crypto';
 import { type DecoderIo, decoderIo } from './decoder-io.ts';
 import { KvCache } from './kv-cache.ts';
 import { RuntimeError } from './errors.ts';
+import { SchemaGuides } from './grammar/schema-guides.ts';
 import { checkSampling } from './sampling.ts';
 import { type GenerateOptions, type Generation, TextUnderWay } from './text-under-way.ts';
 import type { TextTokenizer } from './tokenizer.ts';
@@ -21,6 +22,7 @@ export class TextModel {
   readonly tokenizer: TextTokenizer;
   private readonly session: LoadedSession;
   private readonly io: DecoderIo;
+  private readonly guides: SchemaGuides;
   /** What the session's cache holds, per row. */
   private cached: readonly (readonly number[])[] = [];
   private queue: Promise<unknown> = Promise.resolve();
@@ -29,9 +31,10 @@ export class TextModel {
     this.session = session;
     this.tokenizer = tokenizer;
     this.io = decoderIo(session);
+    this.guides = new SchemaGuides(tokenizer);
   }
 
-  /** @throws {RuntimeError} `runtime/context`, `runtime/options`; as `Session.run`; `signal`'s reason, between two tokens */
+  /** @throws {RuntimeError} `runtime/context`, `runtime/options`, `runtime/schema`; as `Session.run`; `signal`'s reason, between two tokens */
   async generate(prompt: string, options: GenerateOptions = {}): Promise<Generation> {
     return this.generateFromIds(this.tokenizer.encode(prompt), options);
   }
@@ -87,7 +90,10 @@ export class TextModel {
       checkOptions(options);
       this.checkPrompts(prompts);
       const seed = options.seed === undefined ? randomInt(2 ** 32) : options.seed >>> 0;
-      const rows = prompts.map((ids) => new TextUnderWay(ids.length, this.tokenizer, options, seed));
+      const constraint = () => (options.schema === undefined ? undefined : this.guides.begin(options.schema));
+      const rows = prompts.map(
+        (ids) => new TextUnderWay(ids.length, this.tokenizer, options, { seed, constraint: constraint() }),
+      );
       const reuses = prompts.length === 1 && (options.reusePrefix ?? options.seed === undefined);
       const reused = reuses ? this.sharedPrefix(prompts) : 0;
       const modelMs = await this.decode(prompts, reused, rows, options);
@@ -132,7 +138,7 @@ export class TextModel {
     const choice = wanted && {
       sampling: { temperature, topK, topP, minP, repetitionPenalty },
       draws: wanted.rows.map((row) => row.draw()),
-      allowed: wanted.rows.map(() => undefined),
+      allowed: wanted.rows.map((row) => row.allowed()),
     };
     const before = this.cached;
     this.cached = []; // until it is known to have gone well
@@ -178,6 +184,10 @@ function checkOptions(options: GenerateOptions): void {
   const { maxTokens = 1, seed = 0 } = options;
   if (!Number.isSafeInteger(maxTokens) || maxTokens < 1)
     throw new RuntimeError('runtime/options', 'maxTokens must be a whole number above 0', { where: 'maxTokens' });
+  if (options.schema !== undefined && (options.stop ?? []).length > 0)
+    throw new RuntimeError('runtime/options', 'a schema says itself where the text ends: leave out stop', {
+      where: 'stop',
+    });
   if (!Number.isSafeInteger(seed))
     throw new RuntimeError('runtime/options', 'seed must be a whole number', { where: 'seed' });
 }

@@ -1,4 +1,5 @@
 import { RuntimeError } from './errors.ts';
+import type { Constraint } from './grammar/constraint.ts';
 import { randomFrom } from './random.ts';
 import type { Sampling } from './sampling.ts';
 import { StopStrings } from './stop-strings.ts';
@@ -12,6 +13,8 @@ export interface GenerateOptions extends Sampling {
   readonly stop?: readonly string[] | undefined;
   /** The same seed gives the same text; its low 32 bits count. Default: another one each time. */
   readonly seed?: number | undefined;
+  /** JSON Schema that the text is valid against, to the last token; see the README for what is understood. */
+  readonly schema?: unknown;
   /**
    * Whether what the session read for the last request, and this prompt begins with, need not be read again. It differs
    * from what is read afresh in its last bits; so by default it is taken unless `seed` asks for the same text each time.
@@ -41,6 +44,12 @@ export interface Generation {
   readonly stopReason: 'end' | 'stop' | 'length';
 }
 
+/** What a text goes by beside its options. */
+interface Conduct {
+  readonly seed: number;
+  readonly constraint: Constraint | undefined;
+}
+
 /** One text as its tokens come: when it ends, what of it is kept, how long it took. */
 export class TextUnderWay {
   /** Fed next; once the text has ended, whatever: nobody reads on. */
@@ -54,22 +63,29 @@ export class TextUnderWay {
   private readonly promptTokens: number;
   private readonly seed: number;
   private readonly random: () => number;
+  private readonly constraint: Constraint | undefined;
   private firstMs = 0;
   private lastMs = 0;
 
-  constructor(promptTokens: number, tokenizer: TextTokenizer, options: GenerateOptions, seed: number) {
+  constructor(promptTokens: number, tokenizer: TextTokenizer, options: GenerateOptions, how: Conduct) {
     this.promptTokens = promptTokens;
     this.tokenizer = tokenizer;
     this.options = options;
     this.stream = new TextStream(tokenizer);
     this.stops = new StopStrings(options.stop ?? []);
-    this.seed = seed;
-    this.random = randomFrom(seed);
+    this.seed = how.seed;
+    this.random = randomFrom(how.seed);
+    this.constraint = how.constraint;
   }
 
   /** The number that places the next choice. */
   draw(): number {
     return this.stopReason === undefined ? this.random() : 0;
+  }
+
+  /** The tokens that may come next; undefined: all. @throws {RuntimeError} `runtime/schema` where none may */
+  allowed(): Uint32Array | undefined {
+    return this.stopReason === undefined ? this.constraint?.allowed(this.most - this.ids.length) : undefined;
   }
 
   /** @throws {RuntimeError} `runtime/tokenizer`, `runtime/run` for a token that cannot be one */
@@ -88,14 +104,24 @@ export class TextUnderWay {
         hint: "put the model's own tokenizer.json beside it",
       });
     this.ids.push(id);
+    this.constraint?.take(id);
     this.emit(this.stream.push(id));
     if (this.stopReason !== undefined) return;
+    if (this.constraint?.over) this.finish('end');
+    else if (this.ids.length >= this.most) this.finish('length');
+  }
+
+  /** Tokens that there is room for. */
+  private get most(): number {
     const { maxTokens = 64 } = this.options;
-    const limit = this.tokenizer.maxTokens ?? Number.POSITIVE_INFINITY;
-    if (this.ids.length >= maxTokens || this.promptTokens + this.ids.length >= limit) this.finish('length');
+    return Math.min(maxTokens, (this.tokenizer.maxTokens ?? Number.POSITIVE_INFINITY) - this.promptTokens);
   }
 
   private finish(reason: Generation['stopReason']): void {
+    if (reason === 'length' && this.constraint?.complete === false)
+      throw new RuntimeError('runtime/schema', `the answer is not complete after ${this.ids.length} tokens`, {
+        hint: 'raise maxTokens, or shorten the prompt',
+      });
     this.stopReason = reason;
     this.emit(this.stream.end());
     if (this.stopReason === reason) this.tell(this.stops.end());

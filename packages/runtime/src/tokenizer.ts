@@ -1,5 +1,6 @@
 import { Tokenizer } from '@huggingface/tokenizers';
 import { RuntimeError } from './errors.ts';
+import { tokenBytes } from './token-bytes.ts';
 
 /** Text to token ids and back, with the special tokens that the model's files state. */
 export interface TextTokenizer {
@@ -9,6 +10,8 @@ export interface TextTokenizer {
   decode(ids: readonly number[]): string;
   /** Whether there is such a token. */
   has(id: number): boolean;
+  /** What each token stands for, byte by byte; undefined for special ones. @throws {RuntimeError} `runtime/tokenizer` */
+  bytes(): readonly (Uint8Array | undefined)[];
   readonly bosId: number | undefined;
   /** Each of these ends a text. */
   readonly eosIds: ReadonlySet<number>;
@@ -38,11 +41,13 @@ export function loadTokenizer(files: TokenizerFiles): TextTokenizer {
   const addBos = config['add_bos_token'] === true && bosId !== undefined;
   const eos = allIds(generation['eos_token_id'] ?? modelConfig['eos_token_id']);
   const eosId = idOf(config['eos_token']);
+  let bytes: readonly (Uint8Array | undefined)[] | undefined;
   return {
     bosId,
     eosIds: new Set(eosId === undefined ? eos : [...eos, eosId]),
     maxTokens: smallest(modelConfig['max_position_embeddings'], config['model_max_length']),
     has: (id) => tokenizer.id_to_token(id) !== undefined,
+    bytes: () => (bytes ??= tokenBytes(model)),
     encode(text) {
       const { ids } = tokenizer.encode(text);
       return addBos && ids[0] !== bosId ? [bosId, ...ids] : ids;
