@@ -19,6 +19,7 @@ const COMPANIONS = [
   ['tokenizer.json', 'tokenizer'],
   ['tokenizer_config.json', 'tokenizer'],
   ['special_tokens_map.json', 'tokenizer'],
+  ['chat_template.jinja', 'tokenizer'],
   ['config.json', 'config'],
   ['generation_config.json', 'config'],
 ] as const;

@@ -79,7 +79,7 @@ export function describeError(error: unknown): Failure {
 export function exitCodeOf(failure: Failure): number {
   const reason = failure.code.slice(failure.code.indexOf('/') + 1);
   if (failure.code === 'cli/fault') return EXIT.fault;
-  if (failure.code === 'cli/usage') return EXIT.usage;
+  if (failure.code === 'cli/usage' || failure.code === 'runtime/options') return EXIT.usage;
   return SURROUNDINGS.has(reason) ? EXIT.surroundings : EXIT.badInput;
 }
 

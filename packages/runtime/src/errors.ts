@@ -22,6 +22,8 @@ export type RuntimeErrorCode =
   | 'runtime/context'
   /** doc: an option of text generation is outside its range, or has no effect beside the others; the message says which values make sense */
   | 'runtime/options'
+  /** doc: the model has no chat template, or its template does not take these messages (roles in another order, too long a loop); give a plain prompt, or mend the messages */
+  | 'runtime/chat'
   /** doc: a JSON schema asks for what is not supported, no text meets it, or the answer cannot be completed within the tokens allowed; the message names the place */
   | 'runtime/schema'
   /** doc: the model is not a causal language model with a KV cache in the naming of Optimum's exports */

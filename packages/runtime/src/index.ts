@@ -2,6 +2,7 @@ export { type Board, loadBoard } from '@flotilla/boards';
 export { type BareComparison, compareWithBare } from './bare.ts';
 export { bench, type BenchOptions, type BenchReport } from './bench.ts';
 export { decoderFeeds } from './decoder-feeds.ts';
+export type { ChatMessage } from './chat-template.ts';
 export { RuntimeError, type RuntimeErrorCode } from './errors.ts';
 export { syntheticFeeds } from './feeds.ts';
 export { checkGolden, type GoldenDeviation, type GoldenReport, textGolden } from './golden.ts';

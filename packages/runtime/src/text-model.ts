@@ -1,4 +1,5 @@
 import { randomInt } from 'node:crypto';
+import type { ChatMessage } from './chat-template.ts';
 import { type DecoderIo, decoderIo } from './decoder-io.ts';
 import { KvCache } from './kv-cache.ts';
 import { RuntimeError } from './errors.ts';
@@ -12,6 +13,9 @@ import type { LoadedSession, TensorValue } from './types.ts';
 const BATCH = 32;
 /** Tokens of a prompt that are read at a time: between two pieces a text can be given up. */
 const PIECE = 512;
+/** Characters that are encoded whatever the context, and those of a token on average in the densest text there is. */
+const MOST_ENCODED = 65_536;
+const LONGEST_TOKEN = 32;
 
 /**
  * Text from a decoder with a KV cache. Cache and logits stay in the session; tokens leave it.
@@ -36,7 +40,12 @@ export class TextModel {
 
   /** @throws {RuntimeError} `runtime/context`, `runtime/options`, `runtime/schema`; as `Session.run`; `signal`'s reason, between two tokens */
   async generate(prompt: string, options: GenerateOptions = {}): Promise<Generation> {
-    return this.generateFromIds(this.tokenizer.encode(prompt), options);
+    return this.generateFromIds(this.encode(prompt), options);
+  }
+
+  /** The next turn of a conversation, by the model's chat template. @throws {RuntimeError} `runtime/chat`; as `generate` */
+  async chat(messages: readonly ChatMessage[], options: GenerateOptions = {}): Promise<Generation> {
+    return this.generateFromIds(this.tokenizer.encodeChat(messages), options);
   }
 
   /** The same for a prompt that is in tokens already. */
@@ -50,7 +59,7 @@ export class TextModel {
    * so that each gets the numbers that it would get alone (up to the order of float sums), and the same draws.
    */
   async generateAll(prompts: readonly string[], options: GenerateOptions = {}): Promise<Generation[]> {
-    const encoded = prompts.map((prompt) => this.tokenizer.encode(prompt));
+    const encoded = prompts.map((prompt) => this.encode(prompt));
     const byLength = new Map<number, number[]>();
     for (const [i, ids] of encoded.entries()) {
       const group = byLength.get(ids.length) ?? [];
@@ -82,6 +91,16 @@ export class TextModel {
         throw new RuntimeError('runtime/not-text', `logits are ${logits?.dtype}, not float32`);
       return { dtype: 'float32', dims: logits.dims.slice(1), data: logits.data };
     });
+  }
+
+  /** What is far too long is not even encoded. */
+  private encode(prompt: string): number[] {
+    const { maxTokens = Number.POSITIVE_INFINITY } = this.tokenizer;
+    if (prompt.length > Math.max(MOST_ENCODED, maxTokens * LONGEST_TOKEN))
+      throw new RuntimeError('runtime/context', `${prompt.length} characters, the context holds ${maxTokens} tokens`, {
+        hint: 'shorten the prompt',
+      });
+    return this.tokenizer.encode(prompt);
   }
 
   /** The prompts have one length. */

@@ -1,11 +1,22 @@
 import { Tokenizer } from '@huggingface/tokenizers';
+import { within } from './bounded.ts';
+import { type ChatMessage, chatTemplateOf, renderChat } from './chat-template.ts';
 import { RuntimeError } from './errors.ts';
 import { tokenBytes } from './token-bytes.ts';
+import { checkTokenizer } from './tokenizer-check.ts';
 
 /** Text to token ids and back, with the special tokens that the model's files state. */
 export interface TextTokenizer {
-  /** The beginning-of-text token first, where tokenizer_config.json (or the post-processor) says so. */
+  /**
+   * The beginning-of-text token first, where tokenizer_config.json (or the post-processor) says so.
+   * @throws {RuntimeError} `runtime/tokenizer` where its patterns do not come to an end on this text
+   */
   encode(text: string): number[];
+  /**
+   * A conversation by the model's chat template, up to where its answer begins.
+   * @throws {RuntimeError} `runtime/chat` where there is no template, or it does not take these messages
+   */
+  encodeChat(messages: readonly ChatMessage[]): number[];
   /** Special tokens left out. */
   decode(ids: readonly number[]): string;
   /** Whether there is such a token. */
@@ -23,7 +34,8 @@ export interface TextTokenizer {
 export type TokenizerFiles = ReadonlyMap<string, Uint8Array>;
 
 /**
- * @param files tokenizer.json; also tokenizer_config.json, config.json and generation_config.json where there are any
+ * @param files tokenizer.json; also tokenizer_config.json, chat_template.jinja, config.json and
+ *   generation_config.json where there are any
  * @throws {RuntimeError} `runtime/tokenizer`
  */
 export function loadTokenizer(files: TokenizerFiles): TextTokenizer {
@@ -32,6 +44,7 @@ export function loadTokenizer(files: TokenizerFiles): TextTokenizer {
   const config = readJson(files, 'tokenizer_config.json') ?? {};
   const modelConfig = readJson(files, 'config.json') ?? {};
   const generation = readJson(files, 'generation_config.json') ?? {};
+  checkTokenizer(model);
   const tokenizer = construct(model, config);
   const idOf = (token: unknown) => {
     const text = typeof token === 'object' && token !== null && 'content' in token ? token.content : token;
@@ -41,6 +54,7 @@ export function loadTokenizer(files: TokenizerFiles): TextTokenizer {
   const addBos = config['add_bos_token'] === true && bosId !== undefined;
   const eos = allIds(generation['eos_token_id'] ?? modelConfig['eos_token_id']);
   const eosId = idOf(config['eos_token']);
+  const template = chatTemplateOf(readText(files, 'chat_template.jinja'), config['chat_template']);
   let bytes: readonly (Uint8Array | undefined)[] | undefined;
   return {
     bosId,
@@ -49,14 +63,45 @@ export function loadTokenizer(files: TokenizerFiles): TextTokenizer {
     has: (id) => tokenizer.id_to_token(id) !== undefined,
     bytes: () => (bytes ??= tokenBytes(model)),
     encode(text) {
-      const { ids } = tokenizer.encode(text);
+      const ids = encodeInTime(tokenizer, text, true);
       return addBos && ids[0] !== bosId ? [bosId, ...ids] : ids;
+    },
+    encodeChat(messages) {
+      if (template === undefined)
+        throw new RuntimeError('runtime/chat', 'the model has no chat template', {
+          hint: 'give a plain prompt, or put chat_template.jinja beside tokenizer.json',
+        });
+      // The template writes the special tokens itself.
+      return encodeInTime(tokenizer, renderChat(template, messages, specialTokens(config)), false);
     },
     decode(ids) {
       if (ids.length === 0) return ''; // the library refuses an empty list
       return tokenizer.decode([...ids], { skip_special_tokens: true, clean_up_tokenization_spaces: false });
     },
   };
+}
+
+/** A pattern can take for ever; honest ones take microseconds for a character, also where a board is emulated. */
+function encodeInTime(tokenizer: Tokenizer, text: string, special: boolean): number[] {
+  return within(
+    2000 + text.length / 20,
+    () => tokenizer.encode(text, { add_special_tokens: special }).ids,
+    () =>
+      new RuntimeError(
+        'runtime/tokenizer',
+        `the patterns of tokenizer.json come to no end on ${text.length} characters`,
+      ),
+  );
+}
+
+function specialTokens(config: { readonly [key: string]: unknown }): { readonly [name: string]: string } {
+  const found: { [name: string]: string } = {};
+  for (const name of ['bos_token', 'eos_token', 'pad_token', 'unk_token']) {
+    const token = config[name];
+    const text = typeof token === 'object' && token !== null && 'content' in token ? token.content : token;
+    if (typeof text === 'string') found[name] = text;
+  }
+  return found;
 }
 
 function construct(model: object, config: object): Tokenizer {
@@ -69,15 +114,25 @@ function construct(model: object, config: object): Tokenizer {
 }
 
 function readJson(files: TokenizerFiles, name: string): { readonly [key: string]: unknown } | undefined {
-  const bytes = [...files].find(([path]) => path === name || path.endsWith(`/${name}`))?.[1];
-  if (!bytes) return undefined;
+  const text = readText(files, name);
+  if (text === undefined) return undefined;
   try {
-    const value: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    const value: unknown = JSON.parse(text);
     if (typeof value === 'object' && value !== null && !Array.isArray(value)) return { ...value };
   } catch (cause) {
     throw new RuntimeError('runtime/tokenizer', `${name} is not JSON`, { where: name, cause });
   }
   throw new RuntimeError('runtime/tokenizer', `${name} is not a JSON object`, { where: name });
+}
+
+function readText(files: TokenizerFiles, name: string): string | undefined {
+  const bytes = [...files].find(([path]) => path === name || path.endsWith(`/${name}`))?.[1];
+  if (!bytes) return undefined;
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new RuntimeError('runtime/tokenizer', `${name} is not UTF-8`, { where: name, cause });
+  }
 }
 
 function allIds(value: unknown): number[] {

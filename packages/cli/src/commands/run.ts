@@ -1,8 +1,9 @@
-import { writeNpz } from '@flotilla/runtime';
+import { type GenerateOptions, writeNpz } from '@flotilla/runtime';
 import type { CommandModule } from 'yargs';
 import { CliError } from '../errors.ts';
 import { untilInterrupted } from '../interrupt.ts';
 import { type OpenModel, openModelOrPack, readFeeds } from '../open-model.ts';
+import { readSchema } from '../read-schema.ts';
 import { atLeast, boardOption, threadsOption, trustOption } from '../options.ts';
 import { type Globals, print } from '../output.ts';
 
@@ -11,8 +12,17 @@ interface Args extends Globals {
   readonly input: string | undefined;
   readonly output: string | undefined;
   readonly prompt: string | undefined;
+  readonly chat: boolean;
+  readonly system: string | undefined;
   readonly 'max-tokens': number;
+  readonly temperature: number | undefined;
+  readonly 'top-k': number | undefined;
+  readonly 'top-p': number | undefined;
+  readonly 'min-p': number | undefined;
+  readonly 'repetition-penalty': number | undefined;
+  readonly seed: number | undefined;
   readonly stop: readonly string[];
+  readonly schema: string | undefined;
   readonly threads: number;
   readonly board: string;
   readonly trust: string | undefined;
@@ -28,11 +38,25 @@ export const run: CommandModule<Globals, Args> = {
       .option('output', { type: 'string', implies: 'input', describe: 'Where the outputs go, as .npz' })
       .option('prompt', { type: 'string', conflicts: 'input', describe: 'For the pack of a language model' })
       .option('max-tokens', { type: 'number', default: 64, describe: 'Longest answer' })
+      .option('chat', {
+        type: 'boolean',
+        default: false,
+        describe: "The prompt is a user's turn, by the chat template",
+      })
+      .option('system', { type: 'string', implies: 'chat', describe: 'The turn before it' })
+      .option('temperature', { type: 'number', describe: 'Above 0: draw tokens instead of taking the best' })
+      .option('top-k', { type: 'number', describe: 'Draw from the k best' })
+      .option('top-p', { type: 'number', describe: 'Draw from the best that are together so probable' })
+      .option('min-p', { type: 'number', describe: 'Draw from those at least so probable as a share of the best' })
+      .option('repetition-penalty', { type: 'number', describe: 'Above 1: what was said becomes less probable' })
+      .option('seed', { type: 'number', describe: 'The same seed draws the same text' })
+      .option('schema', { type: 'string', describe: 'File with a JSON Schema that the answer is valid against' })
       .option('stop', { type: 'string', array: true, default: [], describe: 'Text before which the answer ends' })
       .option('threads', threadsOption())
       .option('board', boardOption())
       .option('trust', trustOption())
       .example('flotilla run commands.pack --prompt "switch off the fan in the attic =>"', 'text on stdout as it comes')
+      .example('flotilla run commands.pack --prompt "…" --schema command.json', 'an answer that a machine can read')
       .example('flotilla run labels.pack --input line.npz --output read.npz', 'tensors'),
   async handler(argv) {
     if (argv.prompt === undefined && argv.input === undefined)
@@ -60,11 +84,27 @@ async function runTensors(argv: Args, model: OpenModel, input: string, signal: A
 
 async function runText(argv: Args, model: OpenModel, prompt: string, signal: AbortSignal): Promise<void> {
   const streams = !argv.json && !argv.quiet;
-  const maxTokens = atLeast('max-tokens', argv['max-tokens'], 1);
   const onToken = streams ? (piece: string) => void process.stdout.write(piece) : undefined;
-  const { text, tokens, timeToFirstTokenMs, tokensPerSecond, stopReason } = await model
-    .text()
-    .generate(prompt, { maxTokens, stop: argv.stop, signal, onToken });
+  const options = { ...(await textOptions(argv)), signal, onToken };
+  const system = argv.system === undefined ? [] : [{ role: 'system', content: argv.system }];
+  const made = argv.chat
+    ? await model.text().chat([...system, { role: 'user', content: prompt }], options)
+    : await model.text().generate(prompt, options);
+  const { text, tokens, timeToFirstTokenMs, tokensPerSecond, stopReason, promptTokens, seed } = made;
   if (streams) process.stdout.write('\n');
-  else print(argv, { text, tokens, timeToFirstTokenMs, tokensPerSecond, stopReason }, () => '');
+  else print(argv, { text, tokens, timeToFirstTokenMs, tokensPerSecond, stopReason, promptTokens, seed }, () => '');
+}
+
+async function textOptions(argv: Args): Promise<GenerateOptions> {
+  return {
+    maxTokens: atLeast('max-tokens', argv['max-tokens'], 1),
+    temperature: argv.temperature,
+    topK: argv['top-k'],
+    topP: argv['top-p'],
+    minP: argv['min-p'],
+    repetitionPenalty: argv['repetition-penalty'],
+    seed: argv.seed,
+    stop: argv.stop,
+    schema: argv.schema === undefined ? undefined : await readSchema(argv.schema),
+  };
 }
