@@ -172,6 +172,7 @@ function ortOptions(options: SessionOptions): InferenceSession.SessionOptions {
     graphOptimizationLevel: options.optimization ?? 'all',
     logSeverityLevel: 4, // what fails is thrown, message and all
     extra: nested(options.config ?? {}),
+    ...(options.optimizedPath === undefined ? {} : { optimizedModelFilePath: options.optimizedPath }),
     ...(options.profilePrefix === undefined ? {} : { enableProfiling: true, profileFilePrefix: options.profilePrefix }),
   };
 }

@@ -32,6 +32,8 @@ export interface SessionOptions {
   readonly optimization?: 'disabled' | 'basic' | 'extended' | 'all' | undefined;
   /** Directory-prefixed profile file; see `bench --profile`. */
   readonly profilePrefix?: string | undefined;
+  /** Where ONNX Runtime writes the graph that its optimizer made. */
+  readonly optimizedPath?: string | undefined;
   /** What `memory` is to say of the weights, where it is known; else it reads the model's graph once more. */
   readonly weightsBytes?: number | undefined;
 }

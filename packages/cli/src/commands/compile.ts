@@ -162,10 +162,10 @@ export const compile: CommandModule<Globals, Args> = {
 
 /** What goes to the compiler under the name that it has here. */
 function pick({ weights, activations, block, method, recipe, data, preprocess, metric, keys, floor, ...rest }: Args) {
-  const { eval: judge, name, threads, board } = rest;
+  const { eval: judge, name, threads, board, force } = rest;
   const boards = board.length > 0 ? board : undefined;
   const how = { weights, activations, block, method, recipe };
-  return { ...how, data, preprocess, eval: judge, metric, keys, floor, name, threads, boards };
+  return { ...how, data, preprocess, eval: judge, metric, keys, floor, name, threads, force, boards };
 }
 
 async function explain(argv: Args): Promise<void> {

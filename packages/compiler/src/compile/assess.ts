@@ -1,6 +1,10 @@
+import { join } from 'node:path';
 import { type Board, loadBoard } from '@flotilla/boards';
+import { type Model, openModel } from '@flotilla/onnx';
 import type { Tensors } from '@flotilla/runtime';
 import { suitableInputs } from '../calibrate/made-up-inputs.ts';
+import { findUnfused } from '../cliff/find-unfused.ts';
+import { refuseCliffs } from '../cliff/refuse-cliffs.ts';
 import type { DataSet } from '../data/data-set.ts';
 import type { Judged } from '../evaluate/judge.ts';
 
@@ -36,14 +40,22 @@ export async function assess(job: Job, { portable, cleaned }: Made, options: Com
   const lower: Lower = (model, board, name) =>
     lowerTo(model, board, { folder, threads, tokenizer: source.tokenizer, signal, name });
   const host = await lower(portable, await loadBoard('host'));
-  const quantized = await host.load();
+  const cliffs = [...refuseCliffs(host.cliffs, host.board, options.force === true)];
+  // An optimized graph is written in one file, which ends at 2 GiB.
+  const optimized = portable.files.length === 1 ? join(folder, 'optimized.onnx') : undefined;
+  const quantized = await host.load(optimized);
   try {
-    const { verdict, warnings } = await judgeBoth(job, quantized, options);
+    const judged = await judgeBoth(job, quantized, options);
+    const { verdict } = judged;
     onProgress?.({ step: 'golden', done: 0, total: undefined });
     const { isText } = source.folder;
     const data = verdict ? splits.judge?.data : splits.calibrate;
     const madeUp = isText || data ? [] : await suitableInputs(fp32.session, source.model.graph);
-    const lowerResult = (board: Board): Promise<LoweredFile> => lower(portable, board);
+    const lowerResult = async (board: Board): Promise<LoweredFile> => {
+      const lowered = await lower(portable, board);
+      cliffs.push(...refuseCliffs(lowered.cliffs, board, options.force === true));
+      return lowered;
+    };
     const golden = await takeGolden(quantized, host, { boards, data, madeUp, lower: lowerResult });
     const inputs = { data, isText, madeUp };
     const latency = await measure({ fp32, quantized, cleaned, inputs, lower, board: host.board }, options);
@@ -53,11 +65,25 @@ export async function assess(job: Job, { portable, cleaned }: Made, options: Com
       latency,
       memory: { fp32: await memoryOf(fp32), quantized: await memoryOf(quantized) },
       onTarget: boards.some(({ boardClass }) => boardClass === host.board.boardClass),
-      warnings: isText || data || madeUp.length > 0 ? warnings : [...warnings, NO_INPUTS],
+      warnings: [
+        ...judged.warnings,
+        ...cliffs,
+        ...(optimized === undefined ? [] : unfusedWarnings(await openModel(optimized, { signal }))),
+        ...(isText || data || madeUp.length > 0 ? [] : [NO_INPUTS]),
+      ],
     };
   } finally {
     await quantized.session.close();
   }
+}
+
+/** Named at most; the others are counted. */
+const NAMED = 5;
+
+function unfusedWarnings({ graph }: Model): readonly string[] {
+  const unfused = findUnfused(graph);
+  const named = unfused.slice(0, NAMED).map(({ node, op, reason }) => `${op} ${node} runs in float here: ${reason}`);
+  return unfused.length > NAMED ? [...named, `${unfused.length - NAMED} more run in float here`] : named;
 }
 
 type Lower = (model: SavedModel, board: Board, name?: string) => Promise<LoweredFile>;

@@ -5,6 +5,7 @@ import type { Board } from '@flotilla/boards';
 import { lowerModel } from '@flotilla/lowering';
 import { openModel } from '@flotilla/onnx';
 import type { TextTokenizer } from '@flotilla/runtime';
+import { type Cliff, findCliffs } from '../cliff/find-cliffs.ts';
 import type { Judged } from '../evaluate/judge.ts';
 import { loadOnnx } from '../evaluate/load-onnx.ts';
 import { type SavedModel, saveModel } from './save-model.ts';
@@ -25,7 +26,9 @@ export interface LoweredFile {
   readonly digest: string;
   /** How far the board's own kernels may be from what runs here: see `Lowered.spread`. */
   readonly spread: number;
-  load(): Promise<Judged>;
+  readonly cliffs: readonly Cliff[];
+  /** @param optimizedPath where ONNX Runtime writes what its optimizer makes of it */
+  load(optimizedPath?: string): Promise<Judged>;
 }
 
 /** Lowers a portable model for a board, into the folder; the session settings that lowering chose go with it. */
@@ -40,6 +43,7 @@ export async function lowerTo(portable: SavedModel, board: Board, options: Lower
     board,
     digest: hash.digest('hex'),
     spread: lowered.spread,
-    load: () => loadOnnx(path, tokenizer, { threads, config: lowered.session, signal }),
+    cliffs: findCliffs(lowered.model.graph, board.boardClass),
+    load: (optimizedPath) => loadOnnx(path, tokenizer, { threads, config: lowered.session, optimizedPath, signal }),
   };
 }

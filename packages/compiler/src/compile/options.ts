@@ -58,6 +58,8 @@ export interface CompileOptions {
   readonly latencySeconds?: number | undefined;
   /** Whether the cleaned fp32 model is measured, too. Default true. */
   readonly cleanupLatency?: boolean | undefined;
+  /** Ships a graph with nodes that would run on a generic path on a board; they become warnings. */
+  readonly force?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
