@@ -7,6 +7,7 @@ import { convertFp16 } from './passes/convert-fp16.ts';
 import { convertInt4 } from './passes/convert-int4.ts';
 import { correctBias } from './passes/correct-bias.ts';
 import { divideToMultiply } from './passes/divide-to-multiply.ts';
+import { equalize } from './passes/equalize.ts';
 import { eliminateIdentity } from './passes/eliminate-identity.ts';
 import { foldAffine } from './passes/fold-affine.ts';
 import { foldBatchNorm } from './passes/fold-batch-norm.ts';
@@ -17,6 +18,7 @@ import { quantizeInt8Dynamic } from './passes/quantize-int8-dynamic.ts';
 import { quantizeInt8Static } from './passes/quantize-int8-static.ts';
 import { refineWeights } from './passes/refine-weights.ts';
 import { removeDead } from './passes/remove-dead.ts';
+import { smoothQuant } from './passes/smooth-quant.ts';
 import { upgradeOpset } from './passes/upgrade-opset.ts';
 
 /** Every pass that a recipe can name. A new pass is a file under passes/ and a line here. */
@@ -30,6 +32,8 @@ const passes: readonly Pass[] = [
   foldAffine,
   fuseMatMulAdd,
   removeDead,
+  equalize,
+  smoothQuant,
   checkAttention,
   analyze,
   calibrate,
