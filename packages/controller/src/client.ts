@@ -1,5 +1,3 @@
-import { createReadStream } from 'node:fs';
-import { stat } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { openPack } from '@flotilla/pack';
 import { eventsOf } from './client-events.ts';
@@ -103,20 +101,18 @@ export class ControllerClient {
   /** Verifies a pack, uploads it unless the controller has it, and makes it a release. */
   async publish(packPath: string, name: string, version: string): Promise<ReleaseView> {
     const pack = await openPack(packPath);
-    const { digest } = pack;
-    await pack.close();
-    if (!(await this.hasPack(digest))) await this.upload(packPath);
-    return this.post('/v1/releases', { name, version, digest });
+    try {
+      const { digest } = pack;
+      if (!(await this.hasPack(digest))) await this.upload(pack.tar());
+      return await this.post('/v1/releases', { name, version, digest });
+    } finally {
+      await pack.close();
+    }
   }
 
-  /** @param packPath a pack as one tar */
-  async upload(packPath: string): Promise<PackView> {
-    if ((await stat(packPath)).isDirectory())
-      throw new ControllerError('controller/request', `${packPath} is a folder; a pack is uploaded as one file`, {
-        where: packPath,
-        hint: 'write it with a name that ends in .pack',
-      });
-    const body = Readable.toWeb(createReadStream(packPath)) as ReadableStream<Uint8Array>;
+  /** @param tar a pack as one tar */
+  async upload(tar: AsyncIterable<Uint8Array>): Promise<PackView> {
+    const body = Readable.toWeb(Readable.from(tar)) as ReadableStream<Uint8Array>;
     const headers = { ...this.headers(), 'content-type': 'application/x-tar' };
     const init = { method: 'POST', headers, body, duplex: 'half' } as RequestInit;
     return (await answerOf(await this.fetch('/v1/packs', init))) as PackView;

@@ -1,7 +1,8 @@
+import { createReadStream } from 'node:fs';
 import { mkdtemp, readFile, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { generateKey, type PrivateKey, writeKeyPair } from '@flotilla/pack';
+import { generateKey, type PrivateKey, signPack, writeKeyPair } from '@flotilla/pack';
 import { FetchRequest, topicFor } from '@flotilla/protocol';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type Controller, ControllerClient, type RolloutView, startController } from '../src/index.ts';
@@ -188,6 +189,14 @@ describe('a rollout', () => {
 });
 
 describe('publishing', () => {
+  test('a pack that is a folder arrives under the name that it has', async () => {
+    const tar = await makePack(scratch, 9100, key);
+    const folder = join(scratch, 'folder');
+    // Signing anew with the same key changes nothing but where it lies.
+    const { digest } = await signPack(tar.path, key, { out: folder });
+    expect(await client.publish(folder, 'labels', '9.1.0')).toMatchObject({ digest });
+    expect(digest).toBe(tar.digest);
+  });
   test('a pack by a stranger, a damaged one and a text file are refused; nothing stays', async () => {
     const stranger = await makePack(scratch, 9001, generateKey());
     await expect(client.publish(stranger.path, 'labels', '9.0.0')).rejects.toMatchObject({
@@ -198,9 +207,9 @@ describe('publishing', () => {
     bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] ?? 0) ^ 1;
     const damaged = join(scratch, 'damaged.pack');
     await writeFile(damaged, bytes);
-    await expect(client.upload(damaged)).rejects.toMatchObject({ code: 'controller/pack-refused' });
+    await expect(client.upload(createReadStream(damaged))).rejects.toMatchObject({ code: 'controller/pack-refused' });
     await writeFile(damaged, 'no pack');
-    await expect(client.upload(damaged)).rejects.toMatchObject({ code: 'controller/pack-refused' });
+    await expect(client.upload(createReadStream(damaged))).rejects.toMatchObject({ code: 'controller/pack-refused' });
     await expect(client.rollout('r-none')).rejects.toMatchObject({ code: 'controller/not-found' });
   });
 

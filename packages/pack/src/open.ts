@@ -9,6 +9,7 @@ import { blobsOf, deriveMetadata, findMetadata, type Metadata } from './manifest
 import { requireTrust, verifySignature } from './signature.ts';
 import type { Blob, PackConfig, PackFile } from './types.ts';
 import { writeBeside, writeFileFrom } from './write-beside.ts';
+import { fileSources, tarStream } from './write-layout.ts';
 
 export interface OpenOptions {
   /** Keys of which one must have signed the pack. Undefined: signed or not, by whomever; `[]`: nobody is trusted. */
@@ -34,6 +35,8 @@ export interface Pack {
   extract(path: string, to: string): Promise<void>;
   /** Bytes `[offset, offset + length)` of a blob, for serving it in pieces. The receiver must check the whole. */
   readBlob(digest: string, offset: number, length: number): Promise<Uint8Array>;
+  /** The whole pack as one tar, whatever form it has here. */
+  tar(signal?: AbortSignal): AsyncIterable<Uint8Array>;
   close(): Promise<void>;
 }
 
@@ -155,6 +158,11 @@ function packOf(
       );
     },
     readBlob: async (digest, offset, length) => readRange(container, blobName(digest), offset, length),
+    tar: (signal) =>
+      tarStream(
+        metadata,
+        fileSources(config, (file) => stream(file, signal)),
+      ),
     close: () => container.close(),
   };
 }

@@ -27,20 +27,33 @@ export async function writeLayout(
   metadata: Metadata,
   files: readonly BlobSource[],
 ): Promise<{ readonly digest: string; readonly bytes: number }> {
+  const blobs = blobSources(metadata, files);
+  const write = out.endsWith('.pack') ? writeTar : writeDirectory;
+  await writeBeside(out, isLayout, (path) => write(path, named(metadata, blobs)));
+  return { digest: digestOf(metadata.manifest), bytes: blobs.reduce((sum, blob) => sum + blob.bytes, 0) };
+}
+
+/** The pack as one tar, the bytes that `writeLayout` gives a `.pack`. */
+export function tarStream(metadata: Metadata, files: readonly BlobSource[]): AsyncIterable<Uint8Array> {
+  return tarOf(named(metadata, blobSources(metadata, files)));
+}
+
+/** Each once, in the order in which they are written. */
+function blobSources(metadata: Metadata, files: readonly BlobSource[]): readonly BlobSource[] {
   const blobs = new Map<string, BlobSource>();
   for (const bytes of [metadata.manifest, metadata.modelConfig, metadata.packConfig, metadata.signature])
     if (bytes !== undefined) blobs.set(digestOf(bytes), inMemory(bytes));
   for (const file of files) if (!blobs.has(file.digest)) blobs.set(file.digest, file);
-  const digest = digestOf(metadata.manifest);
-  const index = indexBytes({ digest, bytes: metadata.manifest.length });
-  const named: readonly Named[] = [
+  return [...blobs.values()];
+}
+
+function named({ manifest }: Metadata, blobs: readonly BlobSource[]): readonly Named[] {
+  const index = indexBytes({ digest: digestOf(manifest), bytes: manifest.length });
+  return [
     { ...inMemory(layoutBytes), name: layoutName },
     { ...inMemory(index), name: indexName },
-    ...[...blobs.values()].map((blob) => ({ ...blob, name: blobName(blob.digest) })),
+    ...blobs.map((blob) => ({ ...blob, name: blobName(blob.digest) })),
   ];
-  const write = out.endsWith('.pack') ? writeTar : writeDirectory;
-  await writeBeside(out, isLayout, (path) => write(path, named));
-  return { digest, bytes: [...blobs.values()].reduce((sum, blob) => sum + blob.bytes, 0) };
 }
 
 /** A pack's files, read from wherever they are; two paths may share a blob. */

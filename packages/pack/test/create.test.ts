@@ -38,6 +38,18 @@ describe.each(['pack', 'labels.pack'])('written as %s', (name) => {
     await pack.close();
   });
 
+  test('as one tar it has the bytes of the .pack', async () => {
+    const dir = await scratch();
+    const key = generateKey();
+    await createPack(join(dir, name), contents, { key });
+    await createPack(join(dir, 'same.pack'), contents, { key });
+    const pack = await openPack(join(dir, name));
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of pack.tar()) chunks.push(chunk);
+    await pack.close();
+    expect(Buffer.concat(chunks).equals(await readFile(join(dir, 'same.pack')))).toBe(true);
+  });
+
   test('a signed pack names its signer and tells trusted from foreign keys', async () => {
     const out = join(await scratch(), name);
     const key = generateKey();
