@@ -40,6 +40,7 @@ interface Args extends Globals {
   readonly 'latency-budget': readonly string[];
   readonly name: string | undefined;
   readonly key: string | undefined;
+  readonly report: string | undefined;
   readonly threads: number;
   readonly force: boolean;
 }
@@ -117,6 +118,7 @@ export const compile: CommandModule<Globals, Args> = {
       })
       .option('name', { type: 'string', describe: "What the pack is called; default: the model's name" })
       .option('key', { type: 'string', default: setting('key'), describe: 'Private key file that signs the pack' })
+      .option('report', { type: 'string', describe: 'Write FILE.html: verdict, distributions, error and time by node' })
       .option('threads', threadsOption())
       .option('force', {
         type: 'boolean',
@@ -146,6 +148,7 @@ export const compile: CommandModule<Globals, Args> = {
         loraAnyBase: argv['lora-any-base'],
         latencyBudgetUs: Object.fromEntries(argv['latency-budget'].map(parseBudget)),
         key: argv.key === undefined ? undefined : await readPrivateKey(argv.key),
+        reportHtml: argv.report,
         signal,
         onProgress: (progress) => bar.update(progress),
       });

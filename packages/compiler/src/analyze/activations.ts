@@ -63,7 +63,8 @@ export async function observeActivations(
       };
       for (const name of floatInputs) observe(name, inputs[name]);
       await fetch(inputs, observe, count);
-      progress?.(++count, most);
+      count++;
+      progress?.(count, most);
       if (count === most) break;
     }
   } finally {

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { type Board, loadBoard, listBoards } from '@flotilla/boards';
+import { writeReport } from '../report/write-report.ts';
 import { formatRecipe } from '../recipe.ts';
 import { type Applied, applyRecipe } from '../runner.ts';
 import { assess } from './assess.ts';
@@ -49,7 +50,7 @@ export async function compile(path: string, out: string, options: CompileOptions
       const annotations = annotationsOf(options, job);
       const parts = { source, portable, weights, golden: evidence.golden, report, annotations };
       const written = await writeOutput(out, parts, options);
-      return {
+      const result = {
         ...report,
         pack: { path: out, ...written, modelBytes: portable.bytes },
         latency,
@@ -58,6 +59,9 @@ export async function compile(path: string, out: string, options: CompileOptions
         seconds: (performance.now() - start) / 1000,
         peakRssBytes: process.resourceUsage().maxRSS * 1024,
       };
+      if (options.reportHtml !== undefined)
+        await writeReport(options.reportHtml, result, { job, applied, portable }, options);
+      return result;
     } finally {
       await job.fp32.session.close();
     }

@@ -22,6 +22,9 @@ interface LowerOptions {
 /** A portable model as one class of boards runs it. */
 export interface LoweredFile {
   readonly board: Board;
+  readonly path: string;
+  /** Session settings that lowering chose. */
+  readonly config: { readonly [key: string]: string } | undefined;
   /** Of the lowered files: two classes with one digest run the same kernels here. */
   readonly digest: string;
   /** How far the board's own kernels may be from what runs here: see `Lowered.spread`. */
@@ -41,6 +44,8 @@ export async function lowerTo(portable: SavedModel, board: Board, options: Lower
   for (const file of files) for await (const chunk of createReadStream(file)) hash.update(chunk as Uint8Array);
   return {
     board,
+    path,
+    config: lowered.session,
     digest: hash.digest('hex'),
     spread: lowered.spread,
     cliffs: findCliffs(lowered.model.graph, board.boardClass),

@@ -60,6 +60,8 @@ export interface CompileOptions {
   readonly cleanupLatency?: boolean | undefined;
   /** Ships a graph with nodes that would run on a generic path on a board; they become warnings. */
   readonly force?: boolean | undefined;
+  /** Writes report.html here: verdict, distributions, error and time by node. Takes a closer look, so some seconds. */
+  readonly reportHtml?: string | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }

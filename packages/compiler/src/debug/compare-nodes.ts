@@ -133,7 +133,8 @@ async function runThrough(
       const expected = await fetchValues(reference, inputs, keys, samples);
       for (const [key, all] of deviations) all[index]?.add(expected.get(key), values.get(key));
     }
-    progress?.('run', ++samples, most);
+    samples++;
+    progress?.('run', samples, most);
     if (samples === most) break;
   }
   if (samples === 0) throw new CompilerError('compiler/calibration', 'there is no sample to run');
@@ -196,7 +197,8 @@ async function ownErrors(
       }
       const values = await runOne(session, feeds, [...new Set(given.outputs.values())], samples);
       for (const [key, output] of given.outputs) deviations.get(key)?.add(expected.get(key), values[output]);
-      progress?.('node by node', ++samples, most);
+      samples++;
+      progress?.('node by node', samples, most);
       if (samples === most) break;
     }
   } finally {

@@ -72,7 +72,8 @@ async function scoreAll(
       const outputs = await Promise.all(models.map(({ session }) => session.run(sample.inputs, { signal })));
       for (const [i, of] of scores.entries()) of.push(metric.score(outputs[i] ?? {}, sample, outputs[0] ?? {}));
       watch?.(outputs);
-      progress?.(++samples, data.length);
+      samples++;
+      progress?.(samples, data.length);
     }
     if (samples === 0) throw new CompilerError('compiler/data', `${data.path} holds no sample`, { where: data.path });
     return scores;
