@@ -2,6 +2,7 @@ import { rename, rm, writeFile } from 'node:fs/promises';
 import { arch, cpus, platform } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { loadBoard } from '@flotilla/boards';
+import { openModel } from '@flotilla/onnx';
 import { profileOperators, type Tensors } from '@flotilla/runtime';
 import { observeActivations } from '../analyze/activations.ts';
 import { suitableInputs } from '../calibrate/made-up-inputs.ts';
@@ -14,6 +15,7 @@ import { compareNodes } from '../debug/compare-nodes.ts';
 import { firstDivergence } from '../debug/first-divergence.ts';
 import { CompilerError } from '../errors.ts';
 import { weightReports } from '../inspect/inspect.ts';
+import { sessionInputs } from '../inspect/model-inputs.ts';
 import type { Applied, CalibrationData } from '../runner.ts';
 import { chosenRanges } from './chosen-ranges.ts';
 import { reportPage } from './page.ts';
@@ -114,8 +116,8 @@ async function profile({ job, portable }: Made, options: CompileOptions): Promis
   const { isText } = source.folder;
   const data = splits.judge?.data ?? splits.calibrate;
   const madeUp = isText || data ? [] : await suitableInputs(fp32.session, source.model.graph);
-  const feeds = await latencyFeeds(fp32.session, { data, isText, madeUp });
-  if (feeds.length === 0) return null;
+  const feeds = await latencyFeeds({ data, isText, madeUp });
+  if (feeds(fp32.session.inputs).length === 0) return null;
   const tokenizer = source.tokenizer;
   const lowered = await lowerTo(portable, await loadBoard('host'), {
     folder,
@@ -124,9 +126,11 @@ async function profile({ job, portable }: Made, options: CompileOptions): Promis
     name: 'profiled',
     signal,
   });
+  // Lowering may ask for a cache of another shape.
+  const inputs = sessionInputs(await openModel(lowered.path));
   const runs = { threads, runs: PROFILED_RUNS };
   return {
-    fp32: await profileOperators(fp32.session.modelPath, feeds, runs),
-    quantized: await profileOperators(lowered.path, feeds, { ...runs, config: lowered.config }),
+    fp32: await profileOperators(fp32.session.modelPath, feeds(fp32.session.inputs), runs),
+    quantized: await profileOperators(lowered.path, feeds(inputs), { ...runs, config: lowered.config }),
   };
 }
