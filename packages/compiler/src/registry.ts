@@ -16,6 +16,7 @@ import { fuseHardSwish } from './passes/fuse-hard-swish.ts';
 import { fuseMatMulAdd } from './passes/fuse-matmul-add.ts';
 import { quantizeInt8Dynamic } from './passes/quantize-int8-dynamic.ts';
 import { quantizeInt8Static } from './passes/quantize-int8-static.ts';
+import { quantizeKvCache } from './passes/quantize-kv-cache.ts';
 import { refineWeights } from './passes/refine-weights.ts';
 import { removeDead } from './passes/remove-dead.ts';
 import { smoothQuant } from './passes/smooth-quant.ts';
@@ -42,6 +43,7 @@ const passes: readonly Pass[] = [
   correctBias,
   quantizeInt8Dynamic,
   convertInt4,
+  quantizeKvCache,
   convertCodebook,
   convertFp16,
 ];

@@ -3,7 +3,7 @@ import { lowerModel } from '@flotilla/lowering';
 import { type Model, openModel, tensorFromFloats, tensorFromInts } from '@flotilla/onnx';
 import { describe, expect, test } from 'vitest';
 import { buildLlama, type LlamaSizes, randomWeights } from '../../../test/models/random-llama.ts';
-import { decode } from './decode.ts';
+import { decode } from '../../../test/models/decode.ts';
 import { worst } from './run.ts';
 
 const sizes: LlamaSizes = { hidden: 64, layers: 2, heads: 4, kvHeads: 2, ffn: 48, vocabulary: 40, positions: 24 };

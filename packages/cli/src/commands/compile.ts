@@ -24,6 +24,7 @@ interface Args extends Globals {
   readonly activations: string | undefined;
   readonly block: number | undefined;
   readonly method: string | undefined;
+  readonly 'kv-cache': string;
   readonly recipe: string | undefined;
   readonly explain: boolean;
   readonly data: string | undefined;
@@ -70,6 +71,11 @@ export const compile: CommandModule<Globals, Args> = {
       .option('method', {
         type: 'string',
         describe: 'How int4 is found: auto (gptq where there is data, else rtn), rtn, hqq, gptq or awq',
+      })
+      .option('kv-cache', {
+        type: 'string',
+        default: 'fp32',
+        describe: "A language model's KV cache: fp32 or int8 (calibrated)",
       })
       .option('recipe', { type: 'string', describe: 'Recipe file instead of a built-in one' })
       .option('explain', { type: 'boolean', default: false, describe: 'Print the recipe and stop' })
@@ -167,7 +173,7 @@ export const compile: CommandModule<Globals, Args> = {
 function pick({ weights, activations, block, method, recipe, data, preprocess, metric, keys, floor, ...rest }: Args) {
   const { eval: judge, name, threads, board, force } = rest;
   const boards = board.length > 0 ? board : undefined;
-  const how = { weights, activations, block, method, recipe };
+  const how = { weights, activations, block, method, recipe, kvCache: rest['kv-cache'] };
   return { ...how, data, preprocess, eval: judge, metric, keys, floor, name, threads, force, boards };
 }
 

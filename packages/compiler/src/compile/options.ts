@@ -22,6 +22,8 @@ export interface CompileOptions {
   readonly block?: number | undefined;
   /** How int4 is found: 'rtn', 'hqq', 'gptq' or 'awq'. Default 'auto': gptq where there is calibration data, else rtn. */
   readonly method?: string | undefined;
+  /** 'int8': the KV cache of a language model, calibrated. Default 'fp32'. */
+  readonly kvCache?: string | undefined;
   /** A recipe file in place of a built-in one. */
   readonly recipe?: string | undefined;
   /** Calibration samples, as `openData` reads them; without `eval` a part of them is kept for the verdict (`splitData`). */

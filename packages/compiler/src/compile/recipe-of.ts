@@ -15,6 +15,10 @@ const BLOCKED = new Map([
  * @throws {CompilerError} `compiler/recipe`
  */
 export async function recipeOf(options: CompileOptions): Promise<Recipe> {
+  return withKvCache(await weightsRecipe(options), options.kvCache);
+}
+
+async function weightsRecipe(options: CompileOptions): Promise<Recipe> {
   const { weights = 'int8', activations, block, method, recipe } = options;
   if (recipe !== undefined) {
     const text = await readFile(recipe, 'utf8').catch((cause: NodeJS.ErrnoException) => {
@@ -33,6 +37,14 @@ export async function recipeOf(options: CompileOptions): Promise<Recipe> {
   return builtInRecipe(weights, activations, {
     ...(pass !== undefined && { [pass]: blocks }),
   });
+}
+
+/** The pass comes last: the caches are no matter of the weights. */
+function withKvCache(recipe: Recipe, kvCache = 'fp32'): Recipe {
+  if (kvCache === 'fp32') return recipe;
+  if (kvCache !== 'int8') throw new CompilerError('compiler/recipe', `--kv-cache is fp32 or int8, not ${kvCache}`);
+  const { passes } = parseRecipe('name: kv-cache\npasses:\n  - pass: quantize-kv-cache\n');
+  return { ...recipe, passes: [...recipe.passes, ...passes] };
 }
 
 /** Static int8 is the default, and needs calibration data: without any, activations are measured at run time. */
