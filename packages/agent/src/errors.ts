@@ -22,6 +22,8 @@ export type AgentErrorCode =
   | 'agent/no-model'
   /** Too many requests wait for the model; ask again later. */
   | 'agent/busy'
+  /** The request asks for what the model cannot do: a prompt longer than its context, a schema that cannot be met, an option outside its range; the message says which. */
+  | 'agent/request'
   /** The model is not a text model, and only those answer prompts; ask for a bench instead. */
   | 'agent/not-text';
 

@@ -94,6 +94,10 @@ export interface Measured {
   readonly pssBytes: number;
   readonly weightsBytes: number;
   readonly windowMs: number;
+  /** Text models only: the median. */
+  readonly timeToFirstTokenUs?: number | undefined;
+  /** Text models only. */
+  readonly tokensPerSecond?: number | undefined;
 }
 
 export interface Generated {

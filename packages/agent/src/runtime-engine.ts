@@ -1,10 +1,19 @@
 import { type GoldenCase, type PublicKey, readGolden } from '@flotilla/pack';
-import { type Board, LatencyRecorder, loadBoard, openRuntime, type Runtime } from '@flotilla/runtime';
+import {
+  benchText,
+  type Board,
+  type LatencyRecorder,
+  loadBoard,
+  openRuntime,
+  type Runtime,
+  RuntimeError,
+} from '@flotilla/runtime';
 import { readFile } from 'node:fs/promises';
 import { totalmem } from 'node:os';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import type { Engine, LoadedModel, Measured } from './ports.ts';
+import { AgentError } from './errors.ts';
 import { Refusal, refusalOf } from './refusal.ts';
 
 export interface RuntimeEngineOptions {
@@ -87,9 +96,10 @@ function loaded(runtime: Runtime, cases: readonly GoldenCase[]): LoadedModel {
       attempt(runtime, signal, () =>
         task === 'text' ? measureText(runtime, cases, ms, signal) : measureTensors(runtime, cases, ms, signal),
       ),
-    generate: ({ prompt, maxTokens }, signal) =>
+    generate: ({ prompt, maxTokens, temperature, seed, schema }, signal) =>
       attempt(runtime, signal, async () => {
-        const made = await runtime.text().generate(prompt, { maxTokens, signal });
+        const options = { maxTokens, temperature, seed, schema: schema && parseSchema(schema), signal };
+        const made = await runtime.text().generate(prompt, options).catch(blameRequest);
         return {
           text: made.text,
           tokens: made.tokens,
@@ -101,6 +111,25 @@ function loaded(runtime: Runtime, cases: readonly GoldenCase[]): LoadedModel {
   };
 }
 
+/** What the caller asked for is no fault of the model's. */
+const OF_THE_REQUEST = new Set(['runtime/context', 'runtime/options', 'runtime/schema', 'runtime/input']);
+
+/** @throws {AgentError} `agent/request`, or the error as it is */
+function blameRequest(error: unknown): never {
+  if (error instanceof RuntimeError && OF_THE_REQUEST.has(error.code))
+    throw new AgentError('agent/request', `${error.code}: ${error.message}`, { cause: error });
+  throw error;
+}
+
+/** @throws {AgentError} `agent/request` */
+function parseSchema(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new AgentError('agent/request', 'the schema is not JSON');
+  }
+}
+
 /** What is aborted takes its process with it: native code cannot be interrupted. */
 async function attempt<T>(runtime: Runtime, signal: AbortSignal, act: () => Promise<T>): Promise<T> {
   signal.throwIfAborted();
@@ -109,7 +138,7 @@ async function attempt<T>(runtime: Runtime, signal: AbortSignal, act: () => Prom
   try {
     return await act();
   } catch (error) {
-    throw refusalOf(error, 'load');
+    throw error instanceof AgentError ? error : refusalOf(error, 'load');
   } finally {
     signal.removeEventListener('abort', end);
   }
@@ -134,21 +163,12 @@ async function measureText(
   ms: number,
   signal: AbortSignal,
 ): Promise<Measured> {
-  const latency = new LatencyRecorder();
-  const start = performance.now();
-  let spentMs = 0;
-  for (let turn = 0; spentMs < ms && cases.length > 0; turn++) {
-    const prompt = cases[turn % cases.length]?.name ?? '';
-    let last: number | undefined;
-    const onToken = (): void => {
-      const now = performance.now();
-      if (last !== undefined) latency.record((now - last) * 1000);
-      last = now;
-    };
-    await runtime.text().generate(prompt, { maxTokens: MEASURED_TOKENS, onToken, signal });
-    spentMs = performance.now() - start;
-  }
-  return figures(runtime, latency, spentMs / 1000);
+  const prompts = cases.map(({ name }) => name);
+  if (prompts.length === 0) throw new Refusal('pack-invalid', 'the pack holds no golden prompts to measure with');
+  const options = { prompts, seconds: ms / 1000, maxTokens: MEASURED_TOKENS, signal };
+  const { token, firstToken, tokensPerSecond, seconds } = await benchText(runtime.text(), options);
+  const timeToFirstTokenUs = Math.round(firstToken.summary().p50Us ?? 0);
+  return { ...(await figures(runtime, token, seconds)), timeToFirstTokenUs, tokensPerSecond };
 }
 
 async function figures(runtime: Runtime, latency: LatencyRecorder, seconds: number): Promise<Measured> {

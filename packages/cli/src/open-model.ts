@@ -27,6 +27,8 @@ export interface OpenModel {
   text(): TextModel;
   /** Inputs to measure with: the pack's golden ones, else made up. */
   ownFeeds(): Promise<readonly Tensors[]>;
+  /** A language model's golden prompts; undefined for what writes no text. */
+  ownPrompts(): Promise<readonly string[] | undefined>;
   close(): Promise<void>;
 }
 
@@ -77,6 +79,11 @@ async function openPacked(path: string, { board, threads, trust, signal }: OpenM
       if (golden === null) return [syntheticFeeds(session.inputs)];
       return readGolden(await pack.file(golden.path)).map(({ inputs }) => inputs);
     },
+    async ownPrompts() {
+      const { golden, task } = pack.config;
+      if (task !== 'text') return undefined;
+      return golden === null ? [] : readGolden(await pack.file(golden.path)).map(({ name }) => name);
+    },
     close: () => runtime.close(),
   };
 }
@@ -95,6 +102,7 @@ async function openBare(path: string, { board, threads, signal }: OpenModelOptio
       });
     },
     ownFeeds: async () => [syntheticFeeds(session.inputs)],
+    ownPrompts: async () => undefined,
     close: () => session.close(),
   };
 }

@@ -9,6 +9,10 @@ export interface CallRequest {
   readonly prompt: string;
   readonly maxTokens: number;
   readonly benchMs: number;
+  readonly temperature?: number | undefined;
+  readonly seed?: number | undefined;
+  /** JSON Schema, as text. */
+  readonly schema?: string | undefined;
   readonly timeoutMs: number;
 }
 

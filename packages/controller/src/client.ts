@@ -40,6 +40,11 @@ export interface NewCall {
   readonly name: string;
   readonly prompt?: string | undefined;
   readonly maxTokens?: number | undefined;
+  /** Above 0: tokens are drawn. */
+  readonly temperature?: number | undefined;
+  readonly seed?: number | undefined;
+  /** JSON Schema, as text, that the answer is valid against. */
+  readonly schema?: string | undefined;
   /** Runs the golden inputs for so long instead, and sends telemetry. */
   readonly benchMs?: number | undefined;
   readonly timeoutMs?: number | undefined;

@@ -13,6 +13,8 @@ export interface TelemetryView {
   readonly version: string | null;
   readonly latency: LatencySummary;
   readonly throughputPerS: number;
+  /** Text models: of the window that came last. */
+  readonly text: { readonly timeToFirstTokenMs: number; readonly tokensPerSecond: number } | null;
   readonly peakRssBytes: number;
   readonly pssBytes: number | null;
   readonly weightsBytes: number;
@@ -54,6 +56,8 @@ export async function addTelemetry(ports: TelemetryPorts, device: string, window
         counter,
         histogram: mergeHistograms(row?.histogram, histogram),
         throughput_per_s: windowMs === 0 ? window.throughputPerS : served / windowMs,
+        time_to_first_token_us: window.timeToFirstTokenUs ?? null,
+        tokens_per_s: window.tokensPerSecond ?? null,
         peak_rss_bytes: Math.max(row?.peak_rss_bytes ?? 0, window.peakRssBytes),
         pss_bytes: window.pssBytes,
         weights_bytes: window.weightsBytes,
@@ -92,6 +96,10 @@ export async function telemetryOf(db: Database, device: string): Promise<readonl
     version: versions.get(`${row.name} ${row.digest}`) ?? null,
     latency: summarize(decodeHistogram(row.histogram)),
     throughputPerS: row.throughput_per_s,
+    text:
+      row.time_to_first_token_us === null
+        ? null
+        : { timeToFirstTokenMs: row.time_to_first_token_us / 1000, tokensPerSecond: row.tokens_per_s ?? 0 },
     peakRssBytes: row.peak_rss_bytes,
     pssBytes: row.pss_bytes === 0 ? null : row.pss_bytes,
     weightsBytes: row.weights_bytes,

@@ -247,6 +247,7 @@ describe('telemetry and calls', () => {
     await expect.poll(async () => (await client.telemetry(device.id))[0]?.latency.count).toBe(100);
     const [view] = await client.telemetry(device.id);
     expect(view).toMatchObject({ name: 'labels', digest, throughputPerS: 50, pssBytes: null, weightsBytes: 3e6 });
+    expect(view?.text).toEqual({ timeToFirstTokenMs: 2.5, tokensPerSecond: 80 });
     expect(view?.latency.p50Us).toBeGreaterThan(1020);
     expect(view?.latency.p90Us).not.toBeNull();
     expect(view?.latency.p95Us).toBeNull();

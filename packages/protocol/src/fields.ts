@@ -60,11 +60,11 @@ export function oneOf<const T extends string>(members: readonly T[]): Field<T> {
   };
 }
 
-/** A field that may be absent: 0 or nothing on the wire. */
+/** A field that may be absent: 0, an empty text, or nothing on the wire. Not for 64 bits, whose 0 is an object. */
 export function optional<T>(field: Field<T>): Field<T | undefined> {
   return {
     read: (value, where) =>
-      value === undefined || value === null || value === 0 ? undefined : field.read(value, where),
+      value === undefined || value === null || value === 0 || value === '' ? undefined : field.read(value, where),
     write: (value, where) => (value === undefined ? undefined : field.write(value, where)),
   };
 }

@@ -125,6 +125,10 @@ export interface Telemetry {
   readonly weightsBytes: number;
   readonly windowMs: number;
   readonly failures: number;
+  /** Text models: median of the window. */
+  readonly timeToFirstTokenUs?: number | undefined;
+  /** Text models: of the tokens behind the first. */
+  readonly tokensPerSecond?: number | undefined;
 }
 export const Telemetry: Codec<Telemetry> = codec<Telemetry>(
   'Telemetry',
@@ -141,6 +145,8 @@ export const Telemetry: Codec<Telemetry> = codec<Telemetry>(
     weightsBytes: field.uint64,
     windowMs: field.uint64,
     failures: field.uint64,
+    timeToFirstTokenUs: field.optional(field.uint32),
+    tokensPerSecond: field.optional(field.double),
   },
   40_960,
 );
@@ -242,6 +248,12 @@ export interface Call {
   readonly maxTokens: number;
   /** Above 0: run the golden inputs for so long and publish telemetry; `prompt` is not looked at. */
   readonly benchMs: number;
+  /** Above 0: tokens are drawn. Absent: the best are taken. */
+  readonly temperature?: number | undefined;
+  /** What the draws come from. Absent: another one each time. */
+  readonly seed?: number | undefined;
+  /** JSON Schema, as text, that the answer is valid against. */
+  readonly schema?: string | undefined;
 }
 export const Call: Codec<Call> = codec<Call>(
   'Call',
@@ -252,6 +264,9 @@ export const Call: Codec<Call> = codec<Call>(
     prompt: field.text(16_384),
     maxTokens: field.uint32,
     benchMs: field.uint32,
+    temperature: field.optional(field.double),
+    seed: field.optional(field.uint32),
+    schema: field.optional(field.text(16_384)),
   },
   65_536,
 );

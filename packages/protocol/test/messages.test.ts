@@ -74,6 +74,12 @@ describe('every message comes back as it went', () => {
     ],
     ['Reported', Reported as Codec<never>, reported],
     ['Telemetry', Telemetry as Codec<never>, telemetry],
+    ['Telemetry of text', Telemetry as Codec<never>, { ...telemetry, timeToFirstTokenUs: 2500, tokensPerSecond: 80.5 }],
+    [
+      'Call for drawn text by a schema',
+      Call as Codec<never>,
+      { id: 'c2', name: 'commands', prompt: 'x', maxTokens: 16, benchMs: 0, temperature: 0.7, seed: 9, schema: '{}' },
+    ],
     ['FetchRequest', FetchRequest as Codec<never>, { session: 1, digest, offset: 2 ** 33, length: CHUNK_BYTES }],
     ['Chunk', Chunk as Codec<never>, { digest, offset: 0, blobBytes: 9, data: new Uint8Array(CHUNK_BYTES), error: '' }],
     ['Call', Call as Codec<never>, { id: 'c1', name: 'commands', prompt: 'größer 🚢', maxTokens: 16, benchMs: 0 }],

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type LoadedSession, loadTokenizer, openSession, spawnSession, TextModel } from '@flotilla/runtime';
+import { benchText, type LoadedSession, loadTokenizer, openSession, spawnSession, TextModel } from '@flotilla/runtime';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { LLAMA } from './packs.ts';
 import { rowsOnlyLlama } from './rows-only.ts';
@@ -58,6 +58,20 @@ describe.each([
     expect(two.text).toBe(one.text);
     expect(one.seed).toBe(7);
     expect((await text.generate(prompt, { ...long, seed: 8 })).text).not.toBe(one.text);
+  });
+
+  test('is measured: first tokens apart from the others', async () => {
+    const { firstToken, token, tokensPerSecond, overheadShare, promptTokens } = await benchText(text, {
+      prompts: references.map((it) => it.prompt),
+      seconds: 0.1,
+      maxTokens: 6,
+    });
+    expect(token.count).toBeGreaterThan(firstToken.count); // some tokens complete no character
+    expect(token.count).toBeLessThanOrEqual(5 * firstToken.count);
+    expect(promptTokens).toBeGreaterThan(1);
+    expect(tokensPerSecond).toBeGreaterThan(0);
+    expect(overheadShare).toBeGreaterThan(0);
+    expect(overheadShare).toBeLessThan(1);
   });
 
   test('a prompt of the whole context is read in pieces, and can be given up', async () => {

@@ -2,6 +2,7 @@ import type { DeviceView, TelemetryView } from '@flotilla/controller';
 import type { CommandModule } from 'yargs';
 import { type Connection, connect, withConnection } from '../client.ts';
 import { type Globals, print } from '../output.ts';
+import { readSchema } from '../read-schema.ts';
 import { bytes, ms, table } from '../text.ts';
 
 type Args = Globals & Connection;
@@ -47,6 +48,9 @@ interface CallArgs extends OneArgs {
   readonly model: string;
   readonly prompt: string | undefined;
   readonly 'max-tokens': number | undefined;
+  readonly temperature: number | undefined;
+  readonly seed: number | undefined;
+  readonly schema: string | undefined;
   readonly 'bench-seconds': number | undefined;
 }
 
@@ -59,6 +63,9 @@ const call: CommandModule<Globals, CallArgs> = {
       .positional('model', { type: 'string', demandOption: true })
       .option('prompt', { type: 'string', describe: 'For a language model' })
       .option('max-tokens', { type: 'number', describe: 'Longest answer' })
+      .option('temperature', { type: 'number', describe: 'Above 0: draw tokens instead of taking the best' })
+      .option('seed', { type: 'number', describe: 'The same seed draws the same text' })
+      .option('schema', { type: 'string', describe: 'File with a JSON Schema that the answer is valid against' })
       .option('bench-seconds', {
         type: 'number',
         conflicts: 'prompt',
@@ -75,6 +82,9 @@ const call: CommandModule<Globals, CallArgs> = {
       name: argv.model,
       prompt: argv.prompt,
       maxTokens: argv['max-tokens'],
+      temperature: argv.temperature,
+      seed: argv.seed,
+      schema: argv.schema === undefined ? undefined : JSON.stringify(await readSchema(argv.schema)),
       benchMs: seconds === undefined ? undefined : Math.round(seconds * 1000),
     });
     print(argv, answer, ({ text }) => text || 'measured; see flotilla device show');
@@ -107,15 +117,20 @@ function deviceText(d: DeviceView): string {
 }
 
 function telemetryTable(telemetry: readonly TelemetryView[]): string {
-  const rows = telemetry.map(({ name, version, latency: l, throughputPerS, peakRssBytes, weightsBytes }) => [
+  const rows = telemetry.map(({ name, version, latency: l, throughputPerS, text, peakRssBytes, weightsBytes }) => [
     `${name}@${version ?? '–'}`,
     ms(l.p50Us),
     ms(l.p90Us),
     ms(l.p95Us),
     ms(l.p99Us),
     throughputPerS.toFixed(1),
+    text === null ? '–' : `${text.timeToFirstTokenMs.toFixed(1)} ms`,
+    text === null ? '–' : text.tokensPerSecond.toFixed(1),
     bytes(peakRssBytes),
     bytes(weightsBytes),
   ]);
-  return table(['release', 'p50', 'p90', 'p95', 'p99', 'runs/s', 'peak RSS', 'weights'], rows);
+  return table(
+    ['release', 'p50', 'p90', 'p95', 'p99', 'runs/s', 'first token', 'tokens/s', 'peak RSS', 'weights'],
+    rows,
+  );
 }

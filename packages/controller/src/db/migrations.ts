@@ -7,6 +7,12 @@ const migrations: { readonly [name: string]: Migration } = {
       for (const statement of first.split(';')) if (statement.trim() !== '') await sql.raw(statement).execute(db);
     },
   },
+  '0002-text-latency': {
+    async up(db: Kysely<unknown>) {
+      await sql.raw('alter table telemetry add column time_to_first_token_us bigint').execute(db);
+      await sql.raw('alter table telemetry add column tokens_per_s double precision').execute(db);
+    },
+  },
 };
 
 export const migrationProvider: MigrationProvider = { getMigrations: async () => ({ ...migrations }) };

@@ -120,6 +120,8 @@ export interface TelemetryRow {
   readonly counter: number;
   readonly histogram: Uint8Array; // HDR V2, compressed, microseconds
   readonly throughput_per_s: number; // mean over the windows, weighted by their length
+  readonly time_to_first_token_us: number | null; // text models, of the last window
+  readonly tokens_per_s: number | null;
   readonly peak_rss_bytes: number;
   readonly pss_bytes: number;
   readonly weights_bytes: number;

@@ -48,6 +48,9 @@ export const callSchema = z
     prompt: z.string().max(16_384).default(''),
     maxTokens: z.int().min(1).max(65_536).default(128),
     benchMs: z.int().min(0).max(HOUR_MS).default(0),
+    temperature: z.number().min(0).max(100).optional(),
+    seed: z.int().min(0).max(0xffff_ffff).optional(),
+    schema: z.string().max(16_384).optional(),
     timeoutMs: z.int().min(100).max(HOUR_MS).optional(),
   })
   .transform((call) => ({ ...call, timeoutMs: call.timeoutMs ?? call.benchMs + 60_000 }));

@@ -157,6 +157,8 @@ export class FakeDevice {
       weightsBytes: 3e6,
       windowMs: 1000,
       failures: 0,
+      timeToFirstTokenUs: 2500,
+      tokensPerSecond: 80,
     };
     await this.send(topicFor(this.address, 'telemetry'), Telemetry.encode(window));
   }
