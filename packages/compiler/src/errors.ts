@@ -32,6 +32,8 @@ export type CompilerErrorCode =
   | 'compiler/cliff'
   /** doc: what comes in a later release, such as a model that is quantized already; the message names it */
   | 'compiler/not-yet'
+  /** doc: a budget that is not KEY=VALUE, or no data to choose on; give size=, accuracy= or latency=, and --data */
+  | 'compiler/budget'
   /** doc: the output cannot be written: the folder is missing, read-only or full */
   | 'compiler/output';
 

@@ -4,6 +4,7 @@ export type { Note, Outcome, Pass, PassContext, Stage } from './pass.ts';
 export { definePass } from './pass.ts';
 export { builtInRecipe, formatRecipe, parseRecipe, type Recipe, type RecipeStep } from './recipe.ts';
 export { type Applied, type ApplyOptions, applyRecipe, type CalibrationData, type Progress } from './runner.ts';
+export type { BudgetReport } from './budget/budget-report.ts';
 export { compile } from './compile/compile.ts';
 export type { CompileOptions, CompileReport, LoraSource, Verdict } from './compile/options.ts';
 export { recipeOf } from './compile/recipe-of.ts';

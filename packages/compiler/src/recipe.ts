@@ -117,7 +117,8 @@ function expand({ name, passes }: z.output<typeof document>, depth: number): Rec
   };
 }
 
-function checkedStep(name: string, options: object): RecipeStep {
+/** One pass with its options. @throws {CompilerError} `compiler/recipe` */
+export function checkedStep(name: string, options: object): RecipeStep {
   const pass = findPass(name);
   if (!pass) throw new CompilerError('compiler/recipe', `unknown pass "${name}"${nearest(name, passNames())}`);
   const parsed = pass.options.safeParse(options);

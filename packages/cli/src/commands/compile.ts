@@ -32,7 +32,8 @@ interface Args extends Globals {
   readonly eval: string | undefined;
   readonly metric: string | undefined;
   readonly keys: string | undefined;
-  readonly floor: number;
+  readonly budget: readonly string[];
+  readonly floor: number | undefined;
   readonly lora: readonly string[];
   readonly 'lora-combine': string | undefined;
   readonly 'lora-map': string | undefined;
@@ -93,7 +94,16 @@ export const compile: CommandModule<Globals, Args> = {
         describe: 'top1, ctc-text, perplexity, exact-match, box-f1, cosine, or FILE.mjs',
       })
       .option('keys', { type: 'string', describe: 'Characters or labels of the classes, one a line' })
-      .option('floor', { type: 'number', default: 0.98, describe: "Share of fp32's score that must be kept" })
+      .option('budget', {
+        type: 'string',
+        array: true,
+        default: [],
+        describe: 'Search for the best mixture: size=4MB, accuracy=0.98 or latency=12ms; repeatable',
+      })
+      .option('floor', {
+        type: 'number',
+        describe: "Share of fp32's score that must be kept; default: the budget's accuracy, else 0.98",
+      })
       .option('lora', {
         type: 'string',
         array: true,
@@ -171,9 +181,9 @@ export const compile: CommandModule<Globals, Args> = {
 
 /** What goes to the compiler under the name that it has here. */
 function pick({ weights, activations, block, method, recipe, data, preprocess, metric, keys, floor, ...rest }: Args) {
-  const { eval: judge, name, threads, board, force } = rest;
+  const { eval: judge, name, threads, board, budget, force } = rest;
   const boards = board.length > 0 ? board : undefined;
-  const how = { weights, activations, block, method, recipe, kvCache: rest['kv-cache'] };
+  const how = { weights, activations, block, method, recipe, budget, kvCache: rest['kv-cache'] };
   return { ...how, data, preprocess, eval: judge, metric, keys, floor, name, threads, force, boards };
 }
 
@@ -202,6 +212,7 @@ function compileText(report: CompileReport): string {
     ['pack', `${pack.path}, ${bytes(pack.bytes)}${pack.digest === null ? '' : `, ${pack.digest}`}`],
     ['nodes', `${report.nodes.quantized} quantized, ${report.nodes.float} with weights stay float`],
   ];
+  if (report.budget) rows.push(['budget', report.budget.why]);
   rows.push(...verdictRows(verdict));
   if (latency) rows.push(...latencyRows(latency));
   rows.push(['took', `${report.seconds.toFixed(1)} s, peak RSS ${bytes(report.peakRssBytes)}`]);

@@ -7,7 +7,6 @@ import { findUnfused } from '../cliff/find-unfused.ts';
 import { refuseCliffs } from '../cliff/refuse-cliffs.ts';
 import type { DataSet } from '../data/data-set.ts';
 import type { Judged } from '../evaluate/judge.ts';
-
 import { type Golden, takeGolden } from './golden.ts';
 import type { Job } from './job.ts';
 import { judgeBoth } from './judge-both.ts';
@@ -21,6 +20,8 @@ import type { SavedModel } from './save-model.ts';
 export interface Made {
   readonly portable: SavedModel;
   readonly cleaned: SavedModel | undefined;
+  /** Recipes that were compared before. */
+  readonly candidates: number;
 }
 
 /** What was found out about the result. */
@@ -34,7 +35,11 @@ export interface Evidence extends Pick<CompileReport, 'verdict' | 'latency' | 'm
 const NO_INPUTS = 'no inputs could be made up for this model: the pack has no golden vectors; give --data';
 
 /** Lowers the result for this machine, judges it, takes golden vectors and measures it, all beside fp32. */
-export async function assess(job: Job, { portable, cleaned }: Made, options: CompileOptions): Promise<Evidence> {
+export async function assess(
+  job: Job,
+  { portable, cleaned, candidates }: Made,
+  options: CompileOptions,
+): Promise<Evidence> {
   const { fp32, source, folder, splits, boards } = job;
   const { signal, onProgress, threads = 1 } = options;
   const lower: Lower = (model, board, name) =>
@@ -45,7 +50,7 @@ export async function assess(job: Job, { portable, cleaned }: Made, options: Com
   const optimized = portable.files.length === 1 ? join(folder, 'optimized.onnx') : undefined;
   const quantized = await host.load(optimized);
   try {
-    const judged = await judgeBoth(job, quantized, options);
+    const judged = await judgeBoth({ ...job, candidates }, quantized, options);
     const { verdict } = judged;
     onProgress?.({ step: 'golden', done: 0, total: undefined });
     const { isText } = source.folder;

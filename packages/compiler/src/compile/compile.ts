@@ -3,6 +3,8 @@ import { type Board, loadBoard, listBoards } from '@flotilla/boards';
 import { writeReport } from '../report/write-report.ts';
 import { formatRecipe } from '../recipe.ts';
 import { type Applied, applyRecipe } from '../runner.ts';
+import { accuracyOf, overrun, parseBudget } from '../budget/parse-budget.ts';
+import { searchBudget } from '../budget/search.ts';
 import { assess } from './assess.ts';
 import { type Job, openJob } from './job.ts';
 import { countNodes } from './node-counts.ts';
@@ -22,23 +24,28 @@ import { writeOutput } from './write-output.ts';
  * @param out `.pack`: one tar; `.onnx`: the bare portable model; else a directory
  * @throws {CompilerError}, and what checkpoint, onnx, runtime, lowering and pack throw
  */
-export async function compile(path: string, out: string, options: CompileOptions = {}): Promise<CompileReport> {
+export async function compile(path: string, out: string, asked: CompileOptions = {}): Promise<CompileReport> {
   const start = performance.now();
+  const limits = (asked.budget ?? []).map(parseBudget);
+  const options = { ...asked, floor: asked.floor ?? accuracyOf(limits) ?? 0.98 };
   const recipe = await recipeOf(options);
   const boards = await boardsOf(options.boards);
   return inWorkFolder(out, async (folder) => {
-    const job = await openJob(path, { folder, recipe, boards }, options);
+    const opened = await openJob(path, { folder, recipe, boards }, options);
     try {
+      const found = limits.length > 0 ? await searchBudget(opened, limits, options) : undefined;
+      const job = found ? { ...opened, recipe: found.recipe } : opened;
       const applied = await convert(job, options);
       const portable = await saveModel(applied.model, join(folder, 'model.onnx'));
       const cleans = (options.latencySeconds ?? 0.2) > 0 && options.cleanupLatency !== false;
       const cleaned = cleans ? await saveModel(applied.cleaned, join(folder, 'cleaned.onnx')) : undefined;
-      const evidence = await assess(job, { portable, cleaned }, options);
+      const candidates = found?.report.candidates ?? 1;
+      const evidence = await assess(job, { portable, cleaned, candidates }, options);
       const { verdict, latency, memory } = evidence;
       const report = {
         model: { path, bytes: job.source.bytes, parameters: job.source.parameters },
         ratio: portable.bytes / job.source.bytes,
-        recipe: formatRecipe(recipe),
+        recipe: formatRecipe(job.recipe),
         ...countNodes(applied.notes),
         notes: applied.notes,
         warnings: [...job.warnings, ...job.splits.warnings, ...applied.warnings, ...evidence.warnings],
@@ -46,7 +53,8 @@ export async function compile(path: string, out: string, options: CompileOptions
       };
       options.onProgress?.({ step: 'pack', done: 0, total: undefined });
       const { source } = job;
-      const weights = options.recipe === undefined ? (options.weights ?? 'int8') : recipe.name;
+      const isNamed = found !== undefined || options.recipe !== undefined;
+      const weights = isNamed ? job.recipe.name : (options.weights ?? 'int8');
       const annotations = annotationsOf(options, job);
       const parts = { source, portable, weights, golden: evidence.golden, report, annotations };
       const written = await writeOutput(out, parts, options);
@@ -55,7 +63,11 @@ export async function compile(path: string, out: string, options: CompileOptions
         pack: { path: out, ...written, modelBytes: portable.bytes },
         latency,
         memory,
-        objections: objectionsTo({ ...report, latency }, { floor: options.floor, onTarget: evidence.onTarget }),
+        ...(found && { budget: found.report }),
+        objections: [
+          ...objectionsTo({ ...report, latency }, { floor: options.floor, onTarget: evidence.onTarget }),
+          ...limits.flatMap((limit) => overrun(limit, portable.bytes, latency)),
+        ],
         seconds: (performance.now() - start) / 1000,
         peakRssBytes: process.resourceUsage().maxRSS * 1024,
       };
@@ -63,7 +75,7 @@ export async function compile(path: string, out: string, options: CompileOptions
         await writeReport(options.reportHtml, result, { job, applied, portable }, options);
       return result;
     } finally {
-      await job.fp32.session.close();
+      await opened.fp32.session.close();
     }
   });
 }
@@ -73,8 +85,8 @@ async function convert(job: Job, { signal, onProgress }: CompileOptions): Promis
   const { inputs } = job.fp32.session;
   const { tokenizer } = source;
   return applyRecipe(source.model, recipe, {
-    calibrationData: splits.calibrate && calibrationData(splits.calibrate, inputs, tokenizer),
-    checkData: splits.calibrate || !tokenizer ? undefined : checkData(inputs, tokenizer),
+    calibrationData: splits.build && calibrationData(splits.build, inputs, tokenizer),
+    checkData: splits.build || !tokenizer ? undefined : checkData(inputs, tokenizer),
     board: boards.length === 1 ? boards[0] : undefined,
     signal,
     onProgress: ({ pass, done, total }) => onProgress?.({ step: pass, done, total }),

@@ -47,7 +47,7 @@ export async function openJob(
       ...plan,
       source,
       fp32,
-      splits: await splitData(data, evaluation, { search: false }),
+      splits: await splitData(data, evaluation, { search: (options.budget ?? []).length > 0 }),
       warnings: recipeWarnings(options),
     };
   } catch (error) {

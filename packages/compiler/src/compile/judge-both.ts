@@ -8,7 +8,7 @@ import { reachVerdict } from './verdict.ts';
 
 /** The verdict on the judging split: null where nothing is left in it. */
 export async function judgeBoth(
-  { splits, fp32 }: { readonly splits: Splits; readonly fp32: Judged },
+  { splits, fp32, candidates }: { readonly splits: Splits; readonly fp32: Judged; readonly candidates: number },
   quantized: Judged,
   options: CompileOptions,
 ): Promise<Pick<CompileReport, 'verdict' | 'warnings'>> {
@@ -25,7 +25,7 @@ export async function judgeBoth(
   const found = await reachVerdict(metric, judge.data, { fp32, quantized, floor }, { signal, progress });
   const left = judge.leftOut;
   const splitSizes = { ...sizes, judge: sizes.judge === null ? found.samples : sizes.judge - left };
-  const verdict: Verdict = { ...found, candidates: 1, splits: splitSizes };
+  const verdict: Verdict = { ...found, candidates, splits: splitSizes };
   const warnings = left === 0 ? [] : [`${left} samples to judge on were calibrated on: they were left out`];
   return { verdict, warnings: [...warnings, ...unsure(verdict)] };
 }

@@ -1,4 +1,5 @@
 import type { PrivateKey } from '@flotilla/pack';
+import type { BudgetReport } from '../budget/budget-report.ts';
 import type { LanguageError } from '../evaluate/language-error.ts';
 import type { Combination } from '../lora/combine.ts';
 import type { Note } from '../pass.ts';
@@ -36,7 +37,9 @@ export interface CompileOptions {
   readonly metric?: string | undefined;
   /** Characters that the classes stand for, one a line; goes into the pack. */
   readonly keys?: string | undefined;
-  /** Share of fp32's score that must be kept. Default 0.98. */
+  /** Searches for a recipe: 'size=4MB', 'accuracy=0.98', 'latency=12ms'; several hold together. Default: none. */
+  readonly budget?: readonly string[] | undefined;
+  /** Share of fp32's score that must be kept. Default: the accuracy that a budget asks for, else 0.98. */
   readonly floor?: number | undefined;
   /** Adapters, merged before anything is quantized. */
   readonly lora?: readonly LoraSource[] | undefined;
@@ -122,6 +125,8 @@ export interface CompileReport {
   readonly verdict: Verdict | null;
   readonly latency: LatencyReport | null;
   readonly memory: { readonly fp32: MemoryFigures; readonly quantized: MemoryFigures };
+  /** What a search for a budget found; absent without one. */
+  readonly budget?: BudgetReport;
   /** Why it should not be shipped as it is: under the floor, nothing to judge on, slower. Empty: nothing is against it. */
   readonly objections: readonly string[];
   readonly seconds: number;

@@ -20,6 +20,10 @@ export async function recipeOf(options: CompileOptions): Promise<Recipe> {
 
 async function weightsRecipe(options: CompileOptions): Promise<Recipe> {
   const { weights = 'int8', activations, block, method, recipe } = options;
+  if (recipe !== undefined && (options.budget ?? []).length > 0)
+    throw new CompilerError('compiler/budget', 'a budget searches for the recipe itself', {
+      hint: 'leave one of both out',
+    });
   if (recipe !== undefined) {
     const text = await readFile(recipe, 'utf8').catch((cause: NodeJS.ErrnoException) => {
       const message = `cannot read ${recipe}: ${cause.code ?? cause.message}`;

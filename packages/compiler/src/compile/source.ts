@@ -56,12 +56,17 @@ export function* constantsOf(model: Model): Iterable<Tensor> {
   }
 }
 
+/** Of all constants: nearly all of a model's file. */
+export function constantBytes(model: Model): number {
+  return [...constantsOf(model)].reduce((sum, tensor) => sum + tensor.byteLength, 0);
+}
+
 function isFloat({ dtype }: Tensor): boolean {
   return dtype === 'float32' || dtype === 'float16' || dtype === 'bfloat16' || dtype === 'float64';
 }
 
 /** What the file cannot hold itself lies beside it. */
 function externalBytes(model: Model, fileBytes: number): number {
-  const all = [...constantsOf(model)].reduce((sum, tensor) => sum + tensor.byteLength, 0);
+  const all = constantBytes(model);
   return all > fileBytes ? all : 0;
 }

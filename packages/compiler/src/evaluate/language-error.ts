@@ -32,8 +32,8 @@ export async function languageError(
     const [a, b] = [await fp32.logits(ids.slice(0, -1)), await quantized.logits(ids.slice(0, -1))];
     error.add({ logits: a }, { logits: b });
     const vocabulary = a.dims.at(-1) ?? 1;
+    klds.push(...divergences(a, b.data));
     for (let start = 0; start + vocabulary <= a.data.length; start += vocabulary) {
-      klds.push(divergence(a.data, b.data, start, vocabulary));
       if (argMax(a.data, start, vocabulary) === argMax(b.data, start, vocabulary)) same += 1;
     }
   }
@@ -44,6 +44,17 @@ export async function languageError(
   const kld = { mean, median: at(0.5), p99: at(0.99), max: at(1) };
   const language = { tokens: klds.length, kld, sameTopPercent: (100 * same) / klds.length };
   return { language, sqnrDb: error.sqnrDb() };
+}
+
+/** KL(fp32 ‖ other) of each row of logits, in nats. */
+export function divergences(
+  { data, dims }: { readonly data: Float32Array; readonly dims: readonly number[] },
+  other: Float32Array,
+): readonly number[] {
+  const vocabulary = dims.at(-1) ?? 1;
+  return Array.from({ length: Math.floor(data.length / vocabulary) }, (_, row) =>
+    divergence(data, other, row * vocabulary, vocabulary),
+  );
 }
 
 /** Σ p · (log p − log q), p and q the softmax of each. */

@@ -2,6 +2,7 @@ import { floats, type Graph, type Node } from '@flotilla/onnx';
 import { QuantError } from '@flotilla/quant';
 import { z } from 'zod';
 import { CompilerError } from '../errors.ts';
+import { isNamed } from '../node-key.ts';
 import type { PassContext } from '../pass.ts';
 import { isHead } from './is-head.ts';
 import { isPositionTable } from './position-table.ts';
@@ -20,6 +21,8 @@ export const selection = {
    * lines than in any other layer; llama.cpp's 4-bit files keep theirs at 6 bits.
    */
   head: z.enum(['int8', 'int4']).default('int8'),
+  /** Names of nodes (or of their first outputs) that the pass looks at; default: all. A plan has one pass a format. */
+  only: z.array(z.string()).optional(),
   /** Names of nodes whose weights are stored as int8 instead. */
   int8: z.array(z.string()).default([]),
   /** Names of nodes that stay float. */
@@ -62,8 +65,9 @@ export function convertWeights(graph: Graph, context: PassContext, chosen: Selec
   graph.removeDead();
 }
 
-function candidates(graph: Graph, { ops }: Selection): Node[] {
-  return [...graph.walk()].filter((node) => node.domain === '' && ops.some((op) => op === node.opType));
+function candidates(graph: Graph, { ops, only }: Selection): Node[] {
+  const asked = (node: Node): boolean => only === undefined || isNamed(only, node);
+  return [...graph.walk()].filter((node) => node.domain === '' && ops.some((op) => op === node.opType) && asked(node));
 }
 
 interface Job {
@@ -85,7 +89,7 @@ function convertNode(node: Node, { chosen, store, done }: Job, context: PassCont
     return;
   }
   const value = node.inputs[site.input] ?? '';
-  const key = JSON.stringify([value, site.axis, chosen.int8.includes(node.name)]);
+  const key = JSON.stringify([value, site.axis, isNamed(chosen.int8, node)]);
   let storage = node.graph.owner === undefined ? done.get(key) : undefined;
   if (storage === undefined) {
     storage = storeSite(site, value, chosen, store);
@@ -97,7 +101,7 @@ function convertNode(node: Node, { chosen, store, done }: Job, context: PassCont
 
 function staysFloat({ node, tensor, axis }: WeightSite, chosen: Selection): string | undefined {
   const { rows, cols, inner } = sizesAt(tensor.dims, axis);
-  if (chosen.float.includes(node.name)) return 'the recipe keeps it float';
+  if (isNamed(chosen.float, node)) return 'the recipe keeps it float';
   if (tensor.dtype !== 'float32') return `its weight is ${tensor.dtype}`;
   if (rows * cols * inner < chosen.minElements) return `only ${rows * cols * inner} weights`;
   if (cols < 16 && chosen.shortAxes === 'float') return `only ${cols} weights to sum over, too few for a block`;
@@ -111,7 +115,7 @@ function storeSite(site: WeightSite, value: string, chosen: Selection, store: St
   try {
     if (cols < 16) return storeInt8(graph, site, value, `only ${cols} weights to sum over`);
     if (chosen.head === 'int8' && isHead(graph, site.node)) return storeInt8(graph, site, value, 'the last layer');
-    if (chosen.int8.includes(name)) return storeInt8(graph, site, value, 'the recipe asks for it');
+    if (isNamed(chosen.int8, site.node)) return storeInt8(graph, site, value, 'the recipe asks for it');
     return store(graph, site, value);
   } catch (cause) {
     if (!(cause instanceof QuantError)) throw cause;

@@ -22,3 +22,12 @@ async function* pick<T>(items: AsyncIterable<T>, picked: (index: number) => bool
     if (picked(index++)) yield item;
   }
 }
+
+/** The first `most` samples. */
+export function firstOf(data: DataSet, most: number): DataSet {
+  const count = Math.min(most, data.length ?? most);
+  const length = data.length === undefined ? undefined : count;
+  const all = (): boolean => true;
+  if (data.kind === 'text') return { ...data, length: count, texts: () => pick(data.texts(), all, count) };
+  return { ...data, length, samples: () => pick(data.samples(), all, count) };
+}

@@ -6,6 +6,8 @@ import { Untouched } from './untouched.ts';
 export interface Splits {
   /** What statistics are taken from. */
   readonly calibrate: DataSet | undefined;
+  /** What the final result is made with, when the choice is made: both, so that its recipe alone makes it again. */
+  readonly build: DataSet | undefined;
   /** What a search compares its candidates on. */
   readonly choose: DataSet | undefined;
   /** Untouched until the end: what is read from the other two is left out of it. */
@@ -35,7 +37,8 @@ export async function splitData(
   evaluation: DataSet | undefined,
   { search }: { readonly search: boolean },
 ): Promise<Splits> {
-  if (!data) return { calibrate: undefined, choose: undefined, ...judgedOn(evaluation), warnings: [] };
+  if (!data)
+    return { calibrate: undefined, build: undefined, choose: undefined, ...judgedOn(evaluation), warnings: [] };
   if (evaluation && !search) return cut(data, evaluation, { choose: [], judge: [] }, data.length ?? null);
   const count = data.length ?? (await countSamples(data));
   const choose = search ? [1] : [];
@@ -58,9 +61,11 @@ function cut(
   const left = [0, 1, 2, 3].filter((place) => !places.choose.includes(place) && !places.judge.includes(place));
   const judged = judgedOn(evaluation ?? part(places.judge));
   const others = { calibrate: left.length === 4 ? data : part(left), choose: part(places.choose) };
+  const both = places.judge.length === 0 ? data : part([...left, ...places.choose].toSorted((a, b) => a - b));
   const watched = (of: DataSet | undefined): DataSet | undefined => (of && judged.judge?.except(of)) ?? of;
   return {
     calibrate: watched(others.calibrate),
+    build: watched(both),
     choose: watched(others.choose),
     judge: judged.judge,
     sizes: {

@@ -1,4 +1,5 @@
 import type { Graph, Node } from '@flotilla/onnx';
+import { isNamed } from '../../node-key.ts';
 import { scalarConstant, soleReader } from '../edit.ts';
 import { type LinearNode, linearNode } from '../linear.ts';
 
@@ -103,8 +104,7 @@ function notCore(node: Node, linear: LinearNode | undefined, options: PlanOption
   return options.isObserved(x) ? undefined : 'calibration never saw its activations';
 }
 
-const isExcluded = (node: Node, { exclude }: PlanOptions) =>
-  exclude.includes(node.name) || exclude.includes(node.opType);
+const isExcluded = (node: Node, { exclude }: PlanOptions) => isNamed(exclude, node) || exclude.includes(node.opType);
 
 interface Planning {
   readonly graph: Graph;

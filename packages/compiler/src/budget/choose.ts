@@ -1,0 +1,40 @@
+import type { Point } from './measure.ts';
+import type { Limit } from './parse-budget.ts';
+
+/** Points that no other beats: none is as small and keeps more, or is smaller and keeps as much. Smallest first. */
+export function paretoFront<P extends Point>(points: readonly P[]): readonly P[] {
+  const beats = (a: Point, b: Point): boolean =>
+    a.bytes <= b.bytes && !isBetter(b, a) && (a.bytes < b.bytes || isBetter(a, b));
+  return points.filter((b) => !points.some((a) => beats(a, b))).toSorted((a, b) => a.bytes - b.bytes);
+}
+
+/**
+ * The point that meets every limit and keeps most; the smallest one, where only accuracy is asked for. Where none meets
+ * all, the one that misses by least.
+ */
+export function choosePoint<P extends Point>(
+  points: readonly [P, ...P[]],
+  limits: readonly Limit[],
+): { readonly point: P; readonly met: boolean } {
+  const misses = (point: P): number => Math.max(...limits.map((limit) => missBy(point, limit)));
+  const meeting = points.filter((point) => misses(point) <= 1);
+  const wantsSmall = limits.every(({ key }) => key === 'accuracy');
+  const best = (of: readonly P[], better: (a: P, b: P) => boolean): P =>
+    of.reduce((found, point) => (better(point, found) ? point : found));
+  if (meeting.length === 0) return { point: best(points, (a, b) => misses(a) < misses(b)), met: false };
+  const smaller = (a: P, b: P): boolean => a.bytes < b.bytes || (a.bytes === b.bytes && isBetter(a, b));
+  const keepsMore = (a: P, b: P): boolean => isBetter(a, b) || (!isBetter(b, a) && a.bytes < b.bytes);
+  return { point: best(meeting, wantsSmall ? smaller : keepsMore), met: true };
+}
+
+/** Up to 1: met. */
+function missBy({ bytes, kept, p50Us }: Point, { key, value }: Limit): number {
+  if (key === 'size') return bytes / value;
+  if (key === 'latency') return (p50Us ?? Infinity) / value;
+  return kept > 0 ? value / kept : Infinity;
+}
+
+/** Keeps more of the score; of equals, is closer to fp32. */
+function isBetter(a: Point, b: Point): boolean {
+  return a.kept > b.kept || (a.kept === b.kept && a.noise < b.noise);
+}
