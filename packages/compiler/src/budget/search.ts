@@ -28,10 +28,6 @@ const STEPS = 4;
 
 const DATA_FAULTS: ReadonlySet<string> = new Set(['compiler/data', 'compiler/metric']);
 
-interface Measured extends Point {
-  readonly recipe: Recipe;
-}
-
 /**
  * Finds the recipe that a budget asks for: every node's sensitivity on the choosing split, plans by bit allocation, then
  * the single formats and the plans of interest built and compared for real. The judging split is not touched.
@@ -43,14 +39,16 @@ export async function searchBudget(
   options: CompileOptions,
 ): Promise<{ readonly recipe: Recipe; readonly report: BudgetReport }> {
   const bench = await openBench(job, limits, options);
-  const points: Measured[] = [];
+  const points: Point[] = [];
+  const recipes = new Map<string, Recipe>();
   const failed: string[] = [];
-  const measure = async (candidate: Candidate): Promise<Measured | undefined> => {
+  const measure = async (candidate: Candidate): Promise<Point | undefined> => {
     const known = points.find(({ name }) => name === candidate.name);
     if (known || failed.includes(candidate.name)) return known;
     options.onProgress?.({ step: `budget: ${candidate.name}`, done: points.length, total: undefined });
     try {
-      const point = { ...(await measureCandidate(candidate, bench, options)), recipe: candidate.recipe };
+      const point = await measureCandidate(candidate, bench, options);
+      recipes.set(point.name, candidate.recipe);
       points.push(point);
       return point;
     } catch (error) {
@@ -72,12 +70,12 @@ export async function searchBudget(
     candidates: points.length,
     samples: bench.choose.length ?? null,
     sensitivities: space.units.map(({ nodes }, i) => ({ nodes, formats: (space.table[i] ?? []).map(named) })),
-    points: points.map(({ recipe: _, ...rest }) => rest),
+    points,
     front: paretoFront(points).map(({ name }) => name),
     chosen: point.name,
     why: explain(point, { points, limits, met }),
   };
-  return { recipe: point.recipe, report };
+  return { recipe: recipes.get(point.name) as Recipe, report };
 }
 
 async function openBench(
@@ -140,9 +138,9 @@ async function sense({ source, fp32 }: Job, bench: Bench, options: CompileOption
 async function measureMixed(
   { units, table, plans, staticNoises: noises }: Space,
   limits: readonly Limit[],
-  measure: (candidate: Candidate) => Promise<Measured | undefined>,
+  measure: (candidate: Candidate) => Promise<Point | undefined>,
 ): Promise<void> {
-  const mixed = (plan: Plan): Promise<Measured | undefined> => measure(candidateOf(plan, units, table));
+  const mixed = (plan: Plan): Promise<Point | undefined> => measure(candidateOf(plan, units, table));
   for (let i = 1; i <= ALONG; i++) {
     const plan = plans[Math.round((i / (ALONG + 1)) * (plans.length - 1))];
     if (plan) await mixed(plan);
@@ -164,7 +162,7 @@ async function measureMixed(
 async function fit(
   bytes: number,
   planFor: (bytes: number) => Plan | undefined,
-  measure: (plan: Plan) => Promise<Measured | undefined>,
+  measure: (plan: Plan) => Promise<Point | undefined>,
 ): Promise<void> {
   const first = planFor(bytes);
   if (!first) return;
