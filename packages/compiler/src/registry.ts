@@ -4,28 +4,36 @@ import { calibrate } from './passes/calibrate.ts';
 import { checkAttention } from './passes/check-attention.ts';
 import { convertCodebook } from './passes/convert-codebook.ts';
 import { convertFp16 } from './passes/convert-fp16.ts';
+import { cancelTransposes } from './passes/cancel-transposes.ts';
 import { convertInt4 } from './passes/convert-int4.ts';
 import { correctBias } from './passes/correct-bias.ts';
 import { divideToMultiply } from './passes/divide-to-multiply.ts';
 import { equalize } from './passes/equalize.ts';
 import { eliminateIdentity } from './passes/eliminate-identity.ts';
+import { fixShape } from './passes/fix-shape.ts';
 import { foldAffine } from './passes/fold-affine.ts';
 import { foldBatchNorm } from './passes/fold-batch-norm.ts';
 import { foldConstants } from './passes/fold-constants.ts';
 import { fuseHardSwish } from './passes/fuse-hard-swish.ts';
 import { fuseMatMulAdd } from './passes/fuse-matmul-add.ts';
+import { mergeDuplicates } from './passes/merge-duplicates.ts';
 import { quantizeInt8Dynamic } from './passes/quantize-int8-dynamic.ts';
 import { quantizeInt8Static } from './passes/quantize-int8-static.ts';
 import { quantizeKvCache } from './passes/quantize-kv-cache.ts';
 import { refineWeights } from './passes/refine-weights.ts';
 import { removeDead } from './passes/remove-dead.ts';
 import { smoothQuant } from './passes/smooth-quant.ts';
+import { simplifyShapes } from './passes/simplify-shapes.ts';
 import { upgradeOpset } from './passes/upgrade-opset.ts';
 
 /** Every pass that a recipe can name. A new pass is a file under passes/ and a line here. */
 const passes: readonly Pass[] = [
   upgradeOpset,
+  fixShape,
+  mergeDuplicates,
+  simplifyShapes,
   foldConstants,
+  cancelTransposes,
   eliminateIdentity,
   fuseHardSwish,
   divideToMultiply,

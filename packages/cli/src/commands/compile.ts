@@ -26,6 +26,7 @@ interface Args extends Globals {
   readonly method: string | undefined;
   readonly 'kv-cache': string;
   readonly recipe: string | undefined;
+  readonly 'fix-shape': readonly string[];
   readonly explain: boolean;
   readonly data: string | undefined;
   readonly preprocess: string | undefined;
@@ -79,6 +80,12 @@ export const compile: CommandModule<Globals, Args> = {
         describe: "A language model's KV cache: fp32 or int8 (calibrated)",
       })
       .option('recipe', { type: 'string', describe: 'Recipe file instead of a built-in one' })
+      .option('fix-shape', {
+        type: 'string',
+        array: true,
+        default: [],
+        describe: 'Fixed lengths for an input, NAME=1x3x48x320',
+      })
       .option('explain', { type: 'boolean', default: false, describe: 'Print the recipe and stop' })
       .option('data', {
         type: 'string',
@@ -183,12 +190,22 @@ export const compile: CommandModule<Globals, Args> = {
 function pick({ weights, activations, block, method, recipe, data, preprocess, metric, keys, floor, ...rest }: Args) {
   const { eval: judge, name, threads, board, budget, force } = rest;
   const boards = board.length > 0 ? board : undefined;
-  const how = { weights, activations, block, method, recipe, budget, kvCache: rest['kv-cache'] };
+  const given = rest['fix-shape'].map(parseShape);
+  const fixShapes = given.length > 0 ? Object.fromEntries(given) : undefined;
+  const how = { weights, activations, block, method, recipe, budget, fixShapes, kvCache: rest['kv-cache'] };
   return { ...how, data, preprocess, eval: judge, metric, keys, floor, name, threads, force, boards };
 }
 
 async function explain(argv: Args): Promise<void> {
   print(argv, await recipeOf(pick(argv)), formatRecipe);
+}
+
+/** `NAME=1x3x48x320`; a name may hold `=`. @throws {CliError} `cli/usage` */
+function parseShape(text: string): readonly [string, readonly number[]] {
+  const match = /^(.+)=(\d+(?:x\d+)*)$/.exec(text);
+  if (match?.[1] === undefined || match[2] === undefined)
+    throw new CliError('cli/usage', `--fix-shape ${text} is not NAME=LENGTHS`, { hint: 'for example x=1x3x48x320' });
+  return [match[1], match[2].split('x').map(Number)];
 }
 
 /** `BOARD=12` or `BOARD=12ms`, as microseconds. @throws {CliError} `cli/usage` */

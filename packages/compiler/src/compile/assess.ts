@@ -55,7 +55,9 @@ export async function assess(
     onProgress?.({ step: 'golden', done: 0, total: undefined });
     const { isText } = source.folder;
     const data = verdict ? splits.judge?.data : splits.calibrate;
-    const madeUp = isText || data ? [] : await suitableInputs(fp32.session, source.model.graph);
+    // With the result's shapes: a recipe may have fixed some.
+    const session = { inputs: quantized.session.inputs, run: (feeds: Tensors) => fp32.session.run(feeds) };
+    const madeUp = isText || data ? [] : await suitableInputs(session, source.model.graph);
     const lowerResult = async (board: Board): Promise<LoweredFile> => {
       const lowered = await lower(portable, board);
       cliffs.push(...refuseCliffs(lowered.cliffs, board, options.force === true));

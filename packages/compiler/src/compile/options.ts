@@ -25,6 +25,8 @@ export interface CompileOptions {
   readonly method?: string | undefined;
   /** 'int8': the KV cache of a language model, calibrated. Default 'fp32'. */
   readonly kvCache?: string | undefined;
+  /** Fixed lengths for inputs, by name: what depends on them is folded. */
+  readonly fixShapes?: { readonly [input: string]: readonly number[] } | undefined;
   /** A recipe file in place of a built-in one. */
   readonly recipe?: string | undefined;
   /** Calibration samples, as `openData` reads them; without `eval` a part of them is kept for the verdict (`splitData`). */

@@ -19,12 +19,17 @@ export async function recipeOf(options: CompileOptions): Promise<Recipe> {
 }
 
 async function weightsRecipe(options: CompileOptions): Promise<Recipe> {
-  const { weights = 'int8', activations, block, method, recipe } = options;
+  const { weights = 'int8', activations, block, method, recipe, fixShapes } = options;
   if (recipe !== undefined && (options.budget ?? []).length > 0)
     throw new CompilerError('compiler/budget', 'a budget searches for the recipe itself', {
       hint: 'leave one of both out',
     });
   if (recipe !== undefined) {
+    if (fixShapes)
+      throw new CompilerError(
+        'compiler/recipe',
+        '--fix-shape belongs to built-in recipes; a file has the pass fix-shape',
+      );
     const text = await readFile(recipe, 'utf8').catch((cause: NodeJS.ErrnoException) => {
       const message = `cannot read ${recipe}: ${cause.code ?? cause.message}`;
       throw new CompilerError('compiler/recipe', message, { where: recipe, cause });
@@ -36,10 +41,12 @@ async function weightsRecipe(options: CompileOptions): Promise<Recipe> {
     throw new CompilerError('compiler/recipe', `--block belongs to int4, nf4 and fp4 weights, not to ${weights}`);
   if (method !== undefined && weights !== 'int4')
     throw new CompilerError('compiler/recipe', `--method belongs to int4 weights, not to ${weights}`);
-  if (fallsBack(options)) return builtInRecipe('int8', 'dynamic');
+  const shapes = fixShapes && { 'fix-shape': { shapes: fixShapes } };
+  if (fallsBack(options)) return builtInRecipe('int8', 'dynamic', shapes);
   const blocks = { ...(block !== undefined && { block }), ...(method !== undefined && { method }) };
   return builtInRecipe(weights, activations, {
     ...(pass !== undefined && { [pass]: blocks }),
+    ...shapes,
   });
 }
 
