@@ -39,7 +39,7 @@ async function judge(folder) {
   if (before instanceof Error) return { outcome: 'refused by ONNX Runtime' };
   if (!before.every((outputs, i) => outputs.every((output, j) => isClose(output, cases[i].outputs[j]))))
     return { outcome: 'not equal to its reference in ONNX Runtime either' };
-  const rewritten = kind === 'opset' ? raise(model) : rewrite(model);
+  const rewritten = kind === 'opset' ? await raise(model) : rewrite(model);
   if (typeof rewritten === 'string') return { outcome: 'refused', why: rewritten };
   if (Buffer.compare(rewritten, original) === 0) return { outcome: 'unchanged' };
   const after = await runAll(rewritten, cases).catch((error) => error);
@@ -51,10 +51,10 @@ async function judge(folder) {
 }
 
 /** At opset 21; a refusal in words where there is no way. */
-function raise(model) {
+async function raise(model) {
   const copy = cloneModel(model);
   try {
-    upgradeOpset.run(copy.graph, {}, { to: 21 });
+    await upgradeOpset.run(copy.graph, {}, { to: 21 });
     return encodeModel(copy);
   } catch (error) {
     if (error.code !== 'compiler/opset') throw error;
