@@ -14,6 +14,7 @@ const COMMANDS: { readonly [name: string]: () => Promise<unknown> } = {
   agent: async () => (await import('./commands/agent.ts')).agent,
   bench: async () => (await import('./commands/bench.ts')).bench,
   boards: async () => (await import('./commands/boards.ts')).boards,
+  compare: async () => (await import('./commands/compare.ts')).compare,
   compile: async () => (await import('./commands/compile.ts')).compile,
   config: async () => (await import('./commands/config.ts')).config,
   controller: async () => (await import('./commands/controller.ts')).controller,

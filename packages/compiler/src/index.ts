@@ -25,6 +25,13 @@ export {
   type TensorReport,
 } from './inspect/inspect.ts';
 export { loadModel, quantize, type QuantizeOptions } from './quantize.ts';
+export {
+  type ComparedSide,
+  compare,
+  type CompareOptions,
+  type CompareReport,
+  type WeightChange,
+} from './compare/compare.ts';
 export { debug, type DebugOptions, type DebugReport } from './debug/debug.ts';
 export type { NodeError } from './debug/compare-nodes.ts';
 export { compareLatency, type LatencyReport } from './compile/latency.ts';
