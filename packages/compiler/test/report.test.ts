@@ -34,6 +34,13 @@ describe('report.html', () => {
     expect(page).toContain('<p class="warn bad">slower than fp32</p>');
   });
 
+  test('draws the Pareto front of a budget: every candidate, the chosen one apart', () => {
+    const page = reportPage(reportData());
+    expect(page).toContain('of 3 candidates the best one within 3.00 MB');
+    const plot = /aria-label="Pareto front">(.*?)<\/svg>/s.exec(page)?.[1] ?? '';
+    expect(['green', 'blue', 'grey'].map((colour) => plot.split(`class="${colour}"`).length - 1)).toEqual([1, 1, 1]);
+  });
+
   test('a node that stands out is red, an exact one is not drawn', () => {
     const page = reportPage(reportData());
     expect(page.match(/<circle[^>]*r="3" class="red"/g)).toHaveLength(1);

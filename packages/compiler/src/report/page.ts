@@ -1,3 +1,4 @@
+import { budgetSection } from './budget-section.ts';
 import { distributionSections } from './distribution-sections.ts';
 import { errorSection } from './error-section.ts';
 import { escape, fold, section, table } from './html.ts';
@@ -20,7 +21,7 @@ export function reportPage(data: ReportData): string {
 <body><main>
 <h1>${escape(name)}</h1>
 <p class="soft">${escape(made)}<br>compiled in ${report.seconds.toFixed(0)} s on ${escape(machine)}, kernels for ${escape(data.board)}</p>
-${verdictSections(data)}${errorSection(data)}${timeSection(data)}${distributionSections(data)}${floatSection(data)}${section('Recipe', `<pre>${escape(report.recipe)}</pre>`)}</main></body></html>
+${verdictSections(data)}${budgetSection(data)}${errorSection(data)}${timeSection(data)}${distributionSections(data)}${floatSection(data)}${section('Recipe', `<pre>${escape(report.recipe)}</pre>`)}</main></body></html>
 `;
 }
 
