@@ -1,4 +1,5 @@
 import type { Pass } from './pass.ts';
+import { adaround } from './passes/adaround.ts';
 import { analyze } from './passes/analyze.ts';
 import { calibrate } from './passes/calibrate.ts';
 import { checkAttention } from './passes/check-attention.ts';
@@ -48,6 +49,7 @@ const passes: readonly Pass[] = [
   calibrate,
   quantizeInt8Static,
   refineWeights,
+  adaround,
   correctBias,
   quantizeInt8Dynamic,
   convertInt4,

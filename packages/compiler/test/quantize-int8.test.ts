@@ -186,6 +186,40 @@ describe('static int8', () => {
     expect(await sqnrDb(block, with_, held)).toBeGreaterThan(await sqnrDb(block, without, held));
   });
 
+  test('adaround brings depthwise and dense layers nearer where neighbours go together', async () => {
+    const pads = { pads: { ints: [1, 1, 1, 1] } };
+    const own = seededRandom(31);
+    const weights = (dims: readonly number[], length: number) =>
+      tensorFromFloats(
+        dims,
+        Float32Array.from({ length }, () => own() * 2 - 1),
+      );
+    const source = model([1, 6, 9, 9], {
+      nodes: [
+        conv(['x', 'w1'], 'a', { group: { int: 6 }, ...pads }),
+        conv(['a', 'w2'], 'b', pads),
+        conv(['b', 'w3'], 'y'),
+      ],
+      initializers: { w1: weights([6, 1, 3, 3], 54), w2: weights([8, 6, 3, 3], 432), w3: weights([4, 8, 1, 1], 32) },
+    });
+    // One slope for all channels, and a little of their own.
+    const smooth = Array.from({ length: 20 }, (): Tensors => {
+      const [across, down] = [own() - 0.5, own() - 0.5];
+      const data = Float32Array.from(
+        { length: 486 },
+        (_, i) => across * (i % 9) + down * (((i / 9) | 0) % 9) + own() / 4,
+      );
+      return { x: { dtype: 'float32', dims: [1, 6, 9, 9], data } };
+    });
+    const recipe = int8(', weightRange: reduced').replace(', { pass: correct-bias }', '');
+    const { model: nearest } = await quantize(source, smooth, recipe);
+    const { model: rounded } = await quantize(source, smooth, recipe.replace(']', ', { pass: adaround }]'));
+    const held = smooth.slice(-5);
+    expect(await sqnrDb(source, rounded, held)).toBeGreaterThan((await sqnrDb(source, nearest, held)) + 0.2);
+    for (const name of ['w1_q', 'w2_q', 'w3_q'])
+      expect(rounded.graph.initializers.get(name)?.bytes()).not.toEqual(nearest.graph.initializers.get(name)?.bytes());
+  });
+
   test('MatMul and a sum become Gemm, Gemm takes its Relu along, an activation product stays float with its reason', async () => {
     const source = model([2, 8], {
       nodes: [

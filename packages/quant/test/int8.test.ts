@@ -1,4 +1,5 @@
 import {
+  adaround,
   biasScale,
   chooseRange,
   dequantizeInt8,
@@ -214,5 +215,119 @@ describe('roundWithFeedback', () => {
   });
   test('refuses a Gram matrix of another size', () => {
     expect(() => roundWithFeedback(w, scale, new Float64Array(4))).toThrow(/Gram/);
+  });
+});
+
+describe('observers against values worked out otherwise', () => {
+  const observed = (samples: readonly (readonly number[])[], averaging?: number) => {
+    const histogram = new RangeHistogram(averaging);
+    for (const values of samples) histogram.observe(Float32Array.from(values));
+    return histogram;
+  };
+  test('percentile: of 1 … 1000, 99 % leaves out five at each end', () => {
+    const { min, max } = chooseRange(observed([Array.from({ length: 1000 }, (_, i) => i + 1)]), 'percentile', {
+      percentile: 99,
+    });
+    expect(min).toBeGreaterThan(5);
+    expect(min).toBeLessThan(6.5);
+    expect(max).toBeGreaterThan(994.5);
+    expect(max).toBeLessThan(996.5);
+  });
+  test('moving average: 0…1, then −1…3 and 1…5 at a half each', () => {
+    // −1 and 0 average to −0.5, with 1 to 0.25; 1 and 3 to 2, with 5 to 3.5.
+    const histogram = observed(
+      [
+        [0, 1],
+        [-1, 0.2, 3],
+        [1, 5],
+      ],
+      0.5,
+    );
+    expect(chooseRange(histogram, 'moving-average')).toEqual({ min: 0.25, max: 3.5 });
+    expect(chooseRange(histogram, 'min-max')).toEqual({ min: -1, max: 5 });
+  });
+  test('mse: no interval of a fine search over real roundings is much better', () => {
+    const values = Array.from({ length: 4000 }, (_, i) => Math.sinh(((i + 0.5) / 4000 - 0.5) * 9) / 8);
+    const found = chooseRange(observed([[...values, 60]]), 'mse');
+    const errorOf = (low: number, high: number) => {
+      const step = (high - low) / 255;
+      const error = (v: number) => v - Math.max(low, Math.min(high, low + Math.round((v - low) / step) * step));
+      return [...values, 60].reduce((sum, v) => sum + error(v) ** 2, 0);
+    };
+    let best = Number.POSITIVE_INFINITY;
+    for (let max = 1; max <= 60; max *= 1.03)
+      for (let min = -1; min >= -6; min *= 1.03) best = Math.min(best, errorOf(min, max));
+    expect(errorOf(found.min, found.max)).toBeLessThan(best * 1.1);
+  });
+  test('entropy: what already lies on 256 steps loses nothing over the whole interval', () => {
+    const steps = Array.from({ length: 256 }, (_, i) => i);
+    const even = chooseRange(observed([steps.flatMap((i) => Array<number>(40).fill(i))]), 'entropy');
+    expect(even.max).toBeGreaterThan(250);
+    // A long thin tail costs more steps than it is worth: Migacz's case.
+    const tail = Array.from({ length: 30_000 }, (_, i) => -Math.log((i + 0.5) / 30_000));
+    const cut = chooseRange(observed([[...tail, 400]]), 'entropy');
+    expect(cut.max).toBeLessThan(60);
+    expect(cut.max).toBeGreaterThan(5);
+  });
+});
+
+describe('adaround', () => {
+  const gram = Float64Array.of(1, 0.9, 0.9, 1);
+  const one = Float32Array.of(1);
+  test('two weights that go together: one goes up for both, by hand', () => {
+    // e = (0.4, 0.4) costs 0.608 rounded to nearest, (−0.6, 0.4) only 0.088.
+    expect(adaround(Int8Array.of(0, 0), Float32Array.of(0.4, 0.4), one, gram, { damping: 1e-9 })).toEqual(
+      Int8Array.of(1, 0),
+    );
+    // Opposite signs even each other out already.
+    expect(adaround(Int8Array.of(0, 0), Float32Array.of(0.4, -0.4), one, gram)).toEqual(Int8Array.of(0, 0));
+  });
+  test('is never worse than where it began, and near the best of all roundings', () => {
+    const [depth, count] = [8, 12];
+    const wave = (i: number) => Math.sin(i * 78.233) * 43758.5453 - Math.floor(Math.sin(i * 78.233) * 43758.5453) - 0.5;
+    const g = new Float64Array(depth * depth);
+    for (let n = 0; n < count; n++)
+      for (let i = 0; i < depth; i++)
+        for (let j = 0; j < depth; j++)
+          g[i * depth + j]! += (wave(n * 2) + wave(n * depth + i)) * (wave(n * 2) + wave(n * depth + j));
+    const costOf = (w: Float32Array, q: ArrayLike<number>) => {
+      let cost = 0;
+      for (let i = 0; i < depth; i++)
+        for (let j = 0; j < depth; j++)
+          cost += ((w[i] ?? 0) - (q[i] ?? 0)) * (g[i * depth + j] ?? 0) * ((w[j] ?? 0) - (q[j] ?? 0));
+      return cost;
+    };
+    let [nearest, found, best] = [0, 0, 0];
+    for (let trial = 0; trial < 20; trial++) {
+      const w = Float32Array.from({ length: depth }, (_, i) => wave(500 + trial * depth + i) * 20);
+      const rounded = Int8Array.from(w, Math.round);
+      const result = adaround(rounded, w, one, g, { damping: 1e-6 });
+      expect(costOf(w, result)).toBeLessThanOrEqual(costOf(w, rounded) + 1e-9);
+      nearest += costOf(w, rounded);
+      found += costOf(w, result);
+      let least = Number.POSITIVE_INFINITY;
+      for (let bits = 0; bits < 1 << depth; bits++)
+        least = Math.min(
+          least,
+          costOf(
+            w,
+            Array.from(w, (v, i) => Math.floor(v) + ((bits >> i) & 1)),
+          ),
+        );
+      best += least;
+    }
+    expect(found - best).toBeLessThan(0.5 * (nearest - best));
+  });
+  test('keeps to its bounds, in both orders that kernels pack', () => {
+    const w = Float32Array.from({ length: 18 }, () => 62.4);
+    const g = new Float64Array(18 * 18).fill(1);
+    for (let i = 0; i < 18; i++) g[i * 18 + i] = 1.2;
+    const q = adaround(new Int8Array(18).fill(62), w, one, g, { pairMost: 125, kernel: 9 });
+    const pairs = [];
+    for (let i = 1; i < 18; i++) pairs.push((q[i] ?? 0) + (q[i - 1] ?? 0));
+    for (let i = 0; i < 9; i++) pairs.push((q[i] ?? 0) + (q[i + 9] ?? 0));
+    expect(Math.max(...pairs)).toBe(125);
+    expect(q).not.toEqual(new Int8Array(18).fill(62));
+    expect(() => adaround(q, w, one, new Float64Array(4))).toThrow(/Gram/);
   });
 });

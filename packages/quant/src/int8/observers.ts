@@ -58,20 +58,28 @@ function clampTo({ min, max }: RangeHistogram, low: number, high: number): Range
 
 type Cost = (histogram: RangeHistogram, range: Range) => number;
 
-const shrinks = [1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2];
+/** Down to a fiftieth of the end, then once more finely around the cheapest. */
+const coarse = Array.from({ length: 64 }, (_, k) => 0.94 ** k);
+const fine = Array.from({ length: 11 }, (_, k) => 1 + (k - 5) / 100);
 
-/** Tries to draw in each end on its own, first the upper one, and keeps the cheapest interval. */
+/** Draws in each end on its own, the upper one first and again last, and keeps the cheapest interval. */
 function leastCost(histogram: RangeHistogram, cost: Cost): Range {
   let best: Range = { min: histogram.min, max: histogram.max };
-  for (const end of ['max', 'min'] as const) {
-    const full = best;
-    let least = cost(histogram, full);
-    for (const shrink of shrinks) {
+  let least = cost(histogram, best);
+  for (const end of ['max', 'min', 'max'] as const) {
+    for (const factors of [coarse, fine]) {
+      const from = best;
       // Only an end that lies beyond 0 can be drawn in: the interval holds 0 in any case.
-      if (end === 'max' ? full.max <= 0 : full.min >= 0) continue;
-      const tried = { ...full, [end]: full[end] * shrink };
-      const price = cost(histogram, tried);
-      if (price < least) [best, least] = [tried, price];
+      if (end === 'max' ? from.max <= 0 : from.min >= 0) continue;
+      for (const factor of factors) {
+        const tried = clampTo(
+          histogram,
+          end === 'min' ? from.min * factor : from.min,
+          end === 'max' ? from.max * factor : from.max,
+        );
+        const price = cost(histogram, tried);
+        if (price < least) [best, least] = [tried, price];
+      }
     }
   }
   return best;
