@@ -4,10 +4,13 @@ import { join } from 'node:path';
 import {
   buildModel,
   encodeModel,
+  floats,
+  integers,
   type Model,
   type NewModel,
   type NewTensor,
   openModel,
+  type Tensor,
   tensorFromFloats,
   tensorFromInts,
 } from '@flotilla/onnx';
@@ -184,6 +187,32 @@ describe('static int8', () => {
     const { model: with_ } = await quantize(block, calibration);
     const { model: without } = await quantize(block, calibration, int8().replace(', { pass: correct-bias }', ''));
     expect(await sqnrDb(block, with_, held)).toBeGreaterThan(await sqnrDb(block, without, held));
+  });
+
+  test.each<[string, number]>([
+    ['symmetric: true', 20],
+    ['activations: int8', 22],
+    ['activations: int8, symmetric: true, observer: min-max', 18],
+    ['perChannel: false', 18],
+    ['observer: moving-average', 18],
+    ['observer: mse', 22],
+    ['observer: entropy', 18],
+  ])('%s is an option', async (options, atLeast) => {
+    const [calibration, held] = [samples([1, 3, 12, 10], 20, 1), samples([1, 3, 12, 17], 4, 3)];
+    const { model: result } = await quantize(block, calibration, int8(`, ${options}`));
+    expect(await sqnrDb(block, result, held)).toBeGreaterThan(atLeast);
+    const { graph } = result;
+    const constants = (index: number, opType: string) =>
+      graph.nodes.filter((node) => node.opType === opType).map((node) => graph.constant(node.inputs[index] ?? ''));
+    const zeros = constants(2, 'QuantizeLinear').map((tensor) => [tensor?.dtype, integers(tensor as Tensor)[0]]);
+    expect(new Set(zeros.map(([dtype]) => dtype))).toEqual(new Set([options.includes('int8') ? 'int8' : 'uint8']));
+    // The gates keep an interval that starts where they close.
+    const middle = options.includes('int8') ? 0 : 128;
+    if (options.includes('symmetric')) expect(zeros.filter(([, zero]) => zero === middle).length).toBeGreaterThan(2);
+    const scales = constants(1, 'DequantizeLinear').filter((tensor) => tensor?.dims[0] === 8);
+    const even = scales.filter((tensor) => new Set(floats(tensor as Tensor)).size === 1);
+    if (options.includes('perChannel')) expect(even.length).toBeGreaterThan(2);
+    else expect(even).toEqual([]);
   });
 
   test('adaround brings depthwise and dense layers nearer where neighbours go together', async () => {

@@ -6,7 +6,7 @@ export { biasScale, leastWeightScale, quantizeBias } from './int8/bias.ts';
 export { type FeedbackOptions, roundWithFeedback } from './int8/feedback.ts';
 export { chooseRange, type Observer, type ObserverOptions, observers } from './int8/observers.ts';
 export { type PairLayout, pairPeaks, pairSafeScale } from './int8/pair-safe.ts';
-export { hardSwishRange, type Range, type Uint8Range, uint8Range } from './int8/range.ts';
+export { hardSwishRange, type Range, symmetricUint8Range, type Uint8Range, uint8Range } from './int8/range.ts';
 export { RangeHistogram, type Whole } from './int8/range-histogram.ts';
 export { roundHalfEven } from './int8/round.ts';
 export { channelPeaks, dequantizeInt8, type Int8Rows, type Int8RowsOptions, quantizeInt8 } from './int8/rows.ts';

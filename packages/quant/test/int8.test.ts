@@ -11,6 +11,7 @@ import {
   quantizeInt8,
   RangeHistogram,
   roundHalfEven,
+  symmetricUint8Range,
   uint8Range,
 } from '@flotilla/quant';
 import { describe, expect, test } from 'vitest';
@@ -330,4 +331,11 @@ describe('adaround', () => {
     expect(q).not.toEqual(new Int8Array(18).fill(62));
     expect(() => adaround(q, w, one, new Float64Array(4))).toThrow(/Gram/);
   });
+});
+
+test('symmetric uint8: 128 is 0, the larger side reaches 127 steps, and what has no negative side starts at 0', () => {
+  expect(symmetricUint8Range({ min: -2.54, max: 1 })).toEqual({ scale: Math.fround(2.54 / 127), zeroPoint: 128 });
+  expect(symmetricUint8Range({ min: -1, max: 12.7 }).scale).toBeCloseTo(0.1, 7);
+  expect(symmetricUint8Range({ min: 0, max: 2.55 })).toEqual(uint8Range({ min: 0, max: 2.55 }));
+  expect(() => symmetricUint8Range({ min: Number.NaN, max: 1 })).toThrow();
 });

@@ -47,7 +47,7 @@ export const quantizeInt8Static = definePass({
       options,
       range,
       ranks: inferTypes(graph),
-      forms: new Forms(graph),
+      forms: new Forms(graph, options.activations),
       entries: new Set(),
     };
     for (const node of Array.from(graph.nodes)) {
@@ -110,7 +110,7 @@ function convert(work: Work, node: Node, role: Role): void {
     case 'core': {
       const input = inputForm(work, node.inputs[0] ?? '');
       node.setInput(0, forms.read(input));
-      quantizeWeights(role.linear, input, range);
+      quantizeWeights(role.linear, input, { range, perChannel: work.options.perChannel });
       const wanted = graph.consumers(output).some((reader) => work.plan.roles.has(reader));
       if (node.opType === 'Conv' || wanted) quantizeOutput(work, node);
       else if (node.opType === 'MatMul') shieldSum(work, node);

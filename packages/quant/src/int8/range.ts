@@ -29,6 +29,18 @@ export function uint8Range({ min, max }: Range): Uint8Range {
 }
 
 /**
+ * Symmetric uint8: the zero point in the middle (128), `scale = max|x| / 127`; an interval without a negative side starts
+ * at 0 as it does asymmetrically. Wastes the shorter side; zero points are then the same everywhere.
+ * @throws {QuantError} as `uint8Range`
+ */
+export function symmetricUint8Range({ min, max }: Range): Uint8Range {
+  if (min >= 0) return uint8Range({ min, max });
+  const most = Math.max(-min, max);
+  const { scale } = uint8Range({ min: (-most * 255) / 127, max: 0 });
+  return { scale, zeroPoint: 128 };
+}
+
+/**
  * Uint8 for `x · hardSigmoid(x)` with `hardSigmoid(x) = clip(slope·x + 0.5, 0, 1)`: the interval starts where the gate
  * closes, at q = 0, so that the convolution itself saturates there; the gate opens fully at q = 2 · zeroPoint.
  * Read with scale `slope · scale` and zero point 0, `min(q, 2·zeroPoint)` *is* the gate.

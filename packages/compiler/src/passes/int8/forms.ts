@@ -2,6 +2,9 @@ import type { Graph, Node } from '@flotilla/onnx';
 import { tensorFromFloats } from '@flotilla/onnx';
 import type { Uint8Range } from '@flotilla/quant';
 
+/** The integers of activations. Int8 is uint8 shifted by 128: everything here counts in uint8, and shifts what it writes. */
+export type ActivationType = 'uint8' | 'int8';
+
 /** A value in uint8: `real = scale · (q − zeroPoint) + rest`. */
 export interface Form extends Uint8Range {
   /** The uint8 value's name. */
@@ -15,12 +18,14 @@ export interface Form extends Uint8Range {
 /** Emits QuantizeLinear, DequantizeLinear and their constants, each constant and each reading of a value once. */
 export class Forms {
   private readonly graph: Graph;
+  private readonly type: ActivationType;
   private readonly byValue = new Map<string, Form>();
   private readonly readings = new Map<string, string>();
   private readonly constants = new Map<string, string>();
 
-  constructor(graph: Graph) {
+  constructor(graph: Graph, type: ActivationType) {
     this.graph = graph;
+    this.type = type;
   }
 
   get(value: string): Form | undefined {
@@ -73,9 +78,11 @@ export class Forms {
     return this.constant(`scale ${value}`, 'scale', () => tensorFromFloats([], Float32Array.of(value)));
   }
 
-  /** A uint8 scalar. */
+  /** An integer scalar, given in uint8. */
   zero(value: number): string {
-    return this.constant(`zero ${value}`, 'zero', () => ({ dtype: 'uint8', dims: [], bytes: Uint8Array.of(value) }));
+    // −128 in two's complement: the highest bit turned over.
+    const byte = this.type === 'int8' ? value ^ 0x80 : value;
+    return this.constant(`zero ${value}`, 'zero', () => ({ dtype: this.type, dims: [], bytes: Uint8Array.of(byte) }));
   }
 
   after(node: Node | undefined): Node | undefined {

@@ -1,7 +1,7 @@
 import type { Graph, Node } from '@flotilla/onnx';
-import { hardSwishRange, type Range, type Uint8Range, uint8Range } from '@flotilla/quant';
+import { hardSwishRange, type Range, symmetricUint8Range, type Uint8Range, uint8Range } from '@flotilla/quant';
 import type { Calibration } from '../../calibrate/calibration.ts';
-import { type ObserverChoice, rangeOf } from './observed.ts';
+import { type IntervalChoice, rangeOf } from './observed.ts';
 import type { Role } from './plan.ts';
 
 const nothing: Range = { min: 0, max: 0 };
@@ -16,7 +16,7 @@ export function intervalOf(
   value: string,
   roles: ReadonlyMap<Node, Role>,
   calibration: Calibration,
-  choice: ObserverChoice,
+  choice: IntervalChoice,
 ): Uint8Range {
   const readers = graph.consumers(value);
   const [first] = readers;
@@ -27,7 +27,8 @@ export function intervalOf(
     // A bound that is reached at all is where the integers end; elsewhere they would not cut.
     const min = Number.isFinite(saturate.least) ? saturate.least : range.min;
     const max = Math.min(range.max, saturate.most);
-    return alignedToSum(graph, kept, roles, holdingZeros(graph, kept, roles, { min, max: Math.max(max, min) }));
+    const cut = holdingZeros(graph, kept, roles, { min, max: Math.max(max, min) });
+    return alignedToSum(graph, kept, roles, cut, choice);
   }
   const gate = readers.map((reader) => roles.get(reader)).find((role) => role?.kind === 'gate');
   const range = rangeOf(graph, value, calibration, choice) ?? nothing;
@@ -36,7 +37,7 @@ export function intervalOf(
     // Without a product to feed, nothing beyond the open gate is of interest.
     return hardSwishRange(alone ? 0.5 / gate.slope : range.max, gate.slope);
   }
-  return alignedToSum(graph, value, roles, holdingZeros(graph, value, roles, range));
+  return alignedToSum(graph, value, roles, holdingZeros(graph, value, roles, range), choice);
 }
 
 /** Widens an interval so that 0 of every sum read off the same integers lies inside too. */
@@ -63,8 +64,14 @@ function holdingZeros(graph: Graph, value: string, roles: ReadonlyMap<Node, Role
  * steps. Else up to half a step would be left over. A bias takes that, but not at the edges of a padded convolution, and
  * in a picture three rows high every pixel lies at one.
  */
-function alignedToSum(graph: Graph, value: string, roles: ReadonlyMap<Node, Role>, range: Range): Uint8Range {
-  const plain = uint8Range(range);
+function alignedToSum(
+  graph: Graph,
+  value: string,
+  roles: ReadonlyMap<Node, Role>,
+  range: Range,
+  { symmetric }: IntervalChoice,
+): Uint8Range {
+  const plain = symmetric ? symmetricUint8Range(range) : uint8Range(range);
   for (const reader of graph.consumers(value)) {
     const role = roles.get(reader);
     if (role?.kind !== 'reread' || role.shift === 0) continue;
@@ -72,7 +79,8 @@ function alignedToSum(graph: Graph, value: string, roles: ReadonlyMap<Node, Role
     const steps = Math.round(shift / plain.scale);
     if (steps < 1) continue;
     const scale = Math.fround(shift / steps);
-    return { scale, zeroPoint: Math.max(0, Math.min(255, Math.round(-Math.min(range.min, 0) / scale))) };
+    const zeroPoint = symmetric ? plain.zeroPoint : Math.round(-Math.min(range.min, 0) / scale);
+    return { scale, zeroPoint: Math.max(0, Math.min(255, zeroPoint)) };
   }
   return plain;
 }

@@ -8,6 +8,11 @@ export interface ObserverChoice {
   readonly percentile: number;
 }
 
+/** How a range becomes an interval of integers. */
+export interface IntervalChoice extends ObserverChoice {
+  readonly symmetric: boolean;
+}
+
 /**
  * The values whose distribution a static int8 conversion asks for: what goes into integers, and what comes out of each
  * node that chooses an interval of its own. Values that are read off another's integers follow from those.

@@ -7,6 +7,15 @@ export const staticOptions = z.strictObject({
   observer: z.enum(observers).default('percentile'),
   /** For the observer of that name: the share of values to keep, in percent. */
   percentile: z.number().gt(50).max(100).default(99.99),
+  /** One interval around 0 for activations that have a negative side; gates keep theirs. */
+  symmetric: z.boolean().default(false),
+  /**
+   * The integers that activations become. `uint8` is what x86 multiplies; ARM's kernels take either, and with signed
+   * weights neither is slower. `int8` is the same steps, shifted by 128.
+   */
+  activations: z.enum(['uint8', 'int8']).default('uint8'),
+  /** One scale per output channel; false: one per weight tensor. */
+  perChannel: z.boolean().default(true),
   /** See `WeightRange`; auto: `pairs` for x86 without VNNI and for a portable model, `full` for one known board else. */
   weightRange: z.enum(['auto', 'full', 'pairs', 'reduced']).default('auto'),
   /** Convolutions at the start that stay float. */

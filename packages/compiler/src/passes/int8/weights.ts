@@ -1,21 +1,30 @@
 import { floats, type Graph, type Node, type Tensor, tensorFromFloats, tensorFromInts } from '@flotilla/onnx';
-import { biasScale, type Int8Rows, leastWeightScale, pairSafeScale, quantizeBias, quantizeInt8 } from '@flotilla/quant';
+import {
+  biasScale,
+  channelPeaks,
+  type Int8Rows,
+  leastWeightScale,
+  pairSafeScale,
+  quantizeBias,
+  quantizeInt8,
+} from '@flotilla/quant';
 import type { LinearNode } from '../linear.ts';
 import type { Form } from './forms.ts';
 
 /** Puts int8 weights and an int32 bias, behind DequantizeLinear each, in the place of a linear node's float ones. */
-export function quantizeWeights(linear: LinearNode, input: Form, range: WeightRange): void {
+export function quantizeWeights(linear: LinearNode, input: Form, { range, perChannel }: WeightChoice): void {
   const { node, weight, outputChannels } = linear;
   const { graph } = node;
   const axis = channelAxis(linear);
   const inner = axis === 0 ? sizePerChannel(linear) : 1;
   const w = floats(weight);
   const bias = node.opType === 'MatMul' ? undefined : biasWithRest(linear, w, input.rest);
-  const rows = quantizeInt8(w, outputChannels, {
-    bits: range === 'reduced' ? 7 : 8,
-    inner,
-    leastScale: larger(bias && leastWeightScale(bias, input.scale), leastForRange(linear, w, range)),
-  });
+  const bits = range === 'reduced' ? 7 : 8;
+  const least = larger(bias && leastWeightScale(bias, input.scale), leastForRange(linear, w, range));
+  const leastScale = perChannel
+    ? least
+    : oneForAll(channelPeaks(w, outputChannels, inner), bits === 7 ? 64 : 127, least);
+  const rows = quantizeInt8(w, outputChannels, { bits, inner, leastScale });
   const prefix = node.inputs[1] ?? 'weight';
 
   const q = constant(graph, `${prefix}_q`, { dtype: 'int8', dims: weight.dims, bytes: bytesOf(rows.q) });
@@ -35,6 +44,12 @@ export function quantizeWeights(linear: LinearNode, input: Form, range: WeightRa
   if (bias) addBias(linear, bias, rows, input);
 }
 
+export interface WeightChoice {
+  readonly range: WeightRange;
+  /** False: every channel has the scale that the largest needs. */
+  readonly perChannel: boolean;
+}
+
 /**
  * `full`: ±127. `pairs`: as full, but no two neighbours overflow 16 bits. `reduced`: ±64, which has the same effect at
  * the price of a bit.
@@ -48,6 +63,11 @@ function leastForRange(linear: LinearNode, w: Float32Array, range: WeightRange):
   if (range !== 'pairs' || depthwise) return undefined;
   const kernel = node.opType === 'Conv' ? weight.dims.slice(2).reduce((a, b) => a * b, 1) : 1;
   return pairSafeScale(w, outputChannels, { kernel, channelsLast: channelAxis(linear) === 1 });
+}
+
+function oneForAll(peaks: Float32Array, most: number, least: Float32Array | undefined): Float32Array {
+  const largest = peaks.reduce((a, b) => Math.max(a, b), 0) / most;
+  return peaks.fill((least ?? peaks.slice(0, 0)).reduce((a, b) => Math.max(a, b), largest));
 }
 
 function larger(a: Float32Array | undefined, b: Float32Array | undefined): Float32Array | undefined {
