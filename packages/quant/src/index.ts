@@ -4,6 +4,7 @@ export { packNibbles, unpackNibbles, unpackSignedNibbles } from './int4/nibbles.
 export { dequantizeInt4, type Int4Blocks, type Int4Options, quantizeInt4 } from './int4/quantize.ts';
 export { biasScale, leastWeightScale, quantizeBias } from './int8/bias.ts';
 export { type FeedbackOptions, roundWithFeedback } from './int8/feedback.ts';
+export { adaround, type AdaroundOptions } from './int8/adaround.ts';
 export { chooseRange, type Observer, type ObserverOptions, observers } from './int8/observers.ts';
 export { type PairLayout, pairPeaks, pairSafeScale } from './int8/pair-safe.ts';
 export { hardSwishRange, type Range, symmetricUint8Range, type Uint8Range, uint8Range } from './int8/range.ts';
