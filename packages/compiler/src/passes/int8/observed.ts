@@ -30,7 +30,9 @@ function addObserved(graph: Graph, plan: Omit<PlanOptions, 'isObserved'>, values
     const [output = ''] = node.outputs;
     const producer = graph.producer(input);
     if (role.kind === 'core') {
-      if (!producer || (!roles.has(producer) && !rereading(producer))) values.add(input);
+      const from = producer && roles.get(producer);
+      // What a stored node gives is float as well.
+      if (!from || from.kind === 'stored') values.add(input);
       const [first] = graph.consumers(output);
       if (!first || roles.get(first)?.kind !== 'saturate') values.add(output);
     }
