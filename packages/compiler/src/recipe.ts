@@ -18,7 +18,7 @@ export interface RecipeStep {
   readonly options: unknown;
 }
 
-const builtInNames = ['clean', 'int8', 'int8-dynamic', 'int4', 'nf4', 'fp4', 'fp16', 'fp32'] as const;
+const builtInNames = ['clean-up', 'clean', 'int8', 'int8-dynamic', 'int4', 'nf4', 'fp4', 'fp16', 'fp32'] as const;
 type BuiltInName = (typeof builtInNames)[number];
 
 const document = z.strictObject({

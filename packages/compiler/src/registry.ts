@@ -22,9 +22,11 @@ import { quantizeInt8Dynamic } from './passes/quantize-int8-dynamic.ts';
 import { quantizeInt8Static } from './passes/quantize-int8-static.ts';
 import { quantizeKvCache } from './passes/quantize-kv-cache.ts';
 import { refineWeights } from './passes/refine-weights.ts';
+import { rotateResidual } from './passes/rotate-residual.ts';
 import { removeDead } from './passes/remove-dead.ts';
 import { smoothQuant } from './passes/smooth-quant.ts';
 import { simplifyShapes } from './passes/simplify-shapes.ts';
+import { scaleChannels } from './passes/scale-channels.ts';
 import { upgradeOpset } from './passes/upgrade-opset.ts';
 
 /** Every pass that a recipe can name. A new pass is a file under passes/ and a line here. */
@@ -44,6 +46,8 @@ const passes: readonly Pass[] = [
   removeDead,
   equalize,
   smoothQuant,
+  rotateResidual,
+  scaleChannels,
   checkAttention,
   analyze,
   calibrate,

@@ -25,3 +25,4 @@ export { type NestedAbsMax, nestAbsMax, unnestAbsMax } from './nf4/nested.ts';
 export { factorHessian, type HessianFactor } from './linalg/hessian.ts';
 export { scaleToMagnitude } from './lora/dora.ts';
 export { fourBitLevels } from './nf4/levels.ts';
+export { Rotation } from './linalg/rotation.ts';

@@ -47,6 +47,11 @@ async function weightsRecipe(options: CompileOptions): Promise<Recipe> {
   return builtInRecipe(weights, activations, {
     ...(pass !== undefined && { [pass]: blocks }),
     ...shapes,
+    // AWQ's scales and a rotation both even channels out: one of them.
+    ...(method === 'awq' && {
+      'rotate-residual': { when: 'never' },
+      'scale-channels': { when: 'always', ...(block !== undefined && { block }) },
+    }),
   });
 }
 

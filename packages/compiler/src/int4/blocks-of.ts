@@ -69,3 +69,11 @@ function matrices(rows: number, inner: number): readonly Matrix[] {
     at: (o: number, k: number, of: number) => (o * of + k) * inner + p,
   }));
 }
+
+/** A last block that is cut short keeps ARM's fast kernels away: rather a shorter block that divides the axis. */
+export function blockFor(cols: number, block: number): number {
+  for (let shorter = block; shorter >= Math.max(16, block / 4); shorter /= 2) {
+    if (cols % shorter === 0) return shorter;
+  }
+  return block;
+}

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { CompilerError } from '../errors.ts';
 import { chosenSites, convertWeights, selection } from '../int4/convert-weights.ts';
 import { activationOf, collectHessians, type Hessians } from '../int4/hessians.ts';
-import { diagonal } from '../int4/blocks-of.ts';
+import { blockFor, diagonal } from '../int4/blocks-of.ts';
 import { storeInt4 } from '../int4/store.ts';
 import { sizesAt } from '../int4/weight-site.ts';
 import { definePass } from '../pass.ts';
@@ -26,8 +26,6 @@ const options = z.strictObject({
   bf16Scales: z.boolean().default(false),
   ...selection,
 });
-
-type Options = z.output<typeof options>;
 
 /**
  * Stores weights as blockwise 4-bit in standard ONNX: `DequantizeLinear(axis, block_size)` before Conv, Gemm, MatMul and
@@ -55,7 +53,7 @@ export const convertInt4 = definePass({
       const { cols } = sizesAt(site.tensor.dims, site.axis);
       const hessian = hessians.get(activationOf(site) ?? '');
       return storeInt4(target, site, name, {
-        block: blockFor(cols, chosen),
+        block: blockFor(cols, chosen.block),
         symmetric,
         clip,
         bf16Scales,
@@ -66,11 +64,3 @@ export const convertInt4 = definePass({
     return graph;
   },
 });
-
-/** A last block that is cut short keeps ARM's fast kernels away: rather a shorter block that divides the axis. */
-function blockFor(cols: number, { block }: Options): number {
-  for (let shorter = block; shorter >= Math.max(16, block / 4); shorter /= 2) {
-    if (cols % shorter === 0) return shorter;
-  }
-  return block;
-}
