@@ -2,6 +2,7 @@ import type { Board } from '@flotilla/boards';
 import type { Graph, Model, Node } from '@flotilla/onnx';
 import type { Session, Tensors } from '@flotilla/runtime';
 import type { z } from 'zod';
+import type { Analysis } from './analyze/weight-facts.ts';
 import type { Calibration } from './calibrate/calibration.ts';
 import type { RecipeStep } from './recipe.ts';
 
@@ -35,6 +36,8 @@ export interface PassContext {
   readonly calibration: Calibration | undefined;
   /** Hands activation statistics to the passes that follow. */
   readonly keepCalibration: (calibration: Calibration) => void;
+  /** Hands what the weights look like to the report. */
+  readonly keepAnalysis: (analysis: Analysis) => void;
   /** The model as the rewrites left it, before the first conversion. Not to be edited. */
   readonly floatModel: Model;
   /** Loads a model to run samples through it. The caller closes it. */

@@ -2,6 +2,7 @@ import type { Board } from '@flotilla/boards';
 import { checkModel, cloneModel, type Model, type ValueInfo } from '@flotilla/onnx';
 import type { Tensors } from '@flotilla/runtime';
 import { checkSample } from './calibrate/check-sample.ts';
+import type { Analysis } from './analyze/weight-facts.ts';
 import type { Calibration } from './calibrate/calibration.ts';
 import { openModelSession } from './calibrate/model-session.ts';
 import { CompilerError } from './errors.ts';
@@ -38,6 +39,8 @@ export interface Applied {
   readonly warnings: readonly string[];
   /** How the rewrites were checked; undefined where the recipe has none. */
   readonly rewriteCheck: RewriteCheck | undefined;
+  /** Undefined where the recipe has no pass `analyze`. */
+  readonly analysis: Analysis | undefined;
 }
 
 /**
@@ -54,6 +57,7 @@ export async function applyRecipe(model: Model, recipe: Recipe, options: ApplyOp
   const reader = (data: CalibrationData | undefined) => data && (() => inputsOf(data, model.graph.inputs, signal));
   const samples = reader(calibrationData);
   let calibration: Calibration | undefined;
+  let analysis: Analysis | undefined;
   let cleaned: Model | undefined;
   let rewriteCheck: RewriteCheck | undefined;
   let rewritten = false;
@@ -89,6 +93,9 @@ export async function applyRecipe(model: Model, recipe: Recipe, options: ApplyOp
       keepCalibration: (kept) => {
         calibration = kept;
       },
+      keepAnalysis: (kept) => {
+        analysis = kept;
+      },
       floatModel,
       open: openModelSession,
       later: recipe.passes.slice(index + 1),
@@ -100,7 +107,7 @@ export async function applyRecipe(model: Model, recipe: Recipe, options: ApplyOp
   }
   cleaned ??= await endRewrites();
   checkModel(work, { allowNan: true });
-  return { model: work, cleaned, notes, warnings, rewriteCheck };
+  return { model: work, cleaned, notes, warnings, rewriteCheck, analysis };
 }
 
 const order: readonly Stage[] = ['rewrite', 'analyze', 'calibrate', 'convert'];

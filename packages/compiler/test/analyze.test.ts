@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { inspect } from '@flotilla/compiler';
+import { applyRecipe, inspect, parseRecipe } from '@flotilla/compiler';
 import { buildModel, type NewNode, tensorFromFloats, tensorFromInts, tensorInfo, writeModel } from '@flotilla/onnx';
 import { encodeNpz, type TensorValue } from '@flotilla/runtime';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -70,6 +70,27 @@ describe('a distribution', () => {
     const w = Float32Array.from(values);
     weightLosses(w, { rows: 1, cols: w.length, inner: 1 }, 1);
   });
+});
+
+test('the pass analyze names what is remarkable about the weights, and nothing else', async () => {
+  const plain = Float32Array.from({ length: 64 * 8 }, (_, i) => Math.sin(i * 0.7));
+  const odd = plain.slice();
+  odd[5 * 8 + 3] = 60; // MatMul [64, 8]: row 5, output channel 3
+  for (let row = 0; row < 64; row++) odd[row * 8 + 6] = 0;
+  const model = buildModel({
+    opset: 17,
+    inputs: [tensorInfo('x', 'float32', [1, 64])],
+    outputs: [tensorInfo('y', 'float32', [1, 8]), tensorInfo('z', 'float32', [1, 8])],
+    nodes: [
+      { opType: 'MatMul', inputs: ['x', 'w'], outputs: ['y'], name: 'plain' },
+      { opType: 'MatMul', inputs: ['x', 'v'], outputs: ['z'], name: 'odd' },
+    ],
+    initializers: { w: tensorFromFloats([64, 8], plain), v: tensorFromFloats([64, 8], odd) },
+  });
+  const { analysis } = await applyRecipe(model, parseRecipe('name: t\npasses: [{ pass: analyze }]'));
+  const farthest = { value: 60, at: [5, 3] };
+  expect(analysis).toMatchObject({ weights: 2, remarkable: [{ node: 'odd', outliers: 1, farthest, deadChannels: 1 }] });
+  expect(analysis?.remarkable).toHaveLength(1);
 });
 
 test('what a format would lose of an activation is foretold from its histogram', () => {

@@ -48,6 +48,7 @@ export async function compile(path: string, out: string, asked: CompileOptions =
         recipe: formatRecipe(job.recipe),
         ...countNodes(applied.notes),
         notes: applied.notes,
+        ...(applied.analysis && { analysis: applied.analysis }),
         warnings: [...job.warnings, ...job.splits.warnings, ...applied.warnings, ...evidence.warnings],
         verdict,
       };

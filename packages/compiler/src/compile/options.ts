@@ -2,6 +2,7 @@ import type { PrivateKey } from '@flotilla/pack';
 import type { BudgetReport } from '../budget/budget-report.ts';
 import type { LanguageError } from '../evaluate/language-error.ts';
 import type { Combination } from '../lora/combine.ts';
+import type { Analysis } from '../analyze/weight-facts.ts';
 import type { Note } from '../pass.ts';
 import type { SplitSizes } from '../splits/split-data.ts';
 import type { Interval } from '../statistics/interval.ts';
@@ -122,6 +123,8 @@ export interface CompileReport {
   readonly nodes: { readonly quantized: number; readonly float: number };
   readonly float: readonly { readonly node: string; readonly op: string; readonly reason: string }[];
   readonly notes: readonly Note[];
+  /** What is remarkable about the weights; absent where the recipe has no pass `analyze`. */
+  readonly analysis?: Analysis;
   readonly warnings: readonly string[];
   /** Null where there was nothing to evaluate on. */
   readonly verdict: Verdict | null;

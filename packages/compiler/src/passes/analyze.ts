@@ -1,20 +1,24 @@
 import { floats } from '@flotilla/onnx';
 import { z } from 'zod';
+import { analysisOf, type WeightFacts, weightFacts } from '../analyze/weight-facts.ts';
 import { CompilerError } from '../errors.ts';
+import { weightSite } from '../int4/weight-site.ts';
 import { definePass } from '../pass.ts';
 
 const linearOps = new Set(['Conv', 'ConvTranspose', 'Gemm', 'MatMul']);
 
 /**
  * Looks at every float32 constant before anything is converted and refuses NaN by name, and infinity where it would be
- * multiplied. Elsewhere infinity is lawful: masks are made with it.
+ * multiplied. Elsewhere infinity is lawful: masks are made with it. What is remarkable about the weights of linear nodes
+ * (outliers, dead or uneven channels, heavy tails) goes into the report.
  * @throws {CompilerError} `compiler/weights`
  */
 export const analyze = definePass({
   name: 'analyze',
   stage: 'analyze',
   options: z.strictObject({ allowNan: z.boolean().default(false) }),
-  run(graph, { note, signal }, { allowNan }) {
+  run(graph, { note, signal, keepAnalysis }, { allowNan }) {
+    const facts: WeightFacts[] = [];
     const seen = new Set<string>();
     for (const node of graph.walk()) {
       signal?.throwIfAborted();
@@ -25,8 +29,11 @@ export const analyze = definePass({
         const values = floats(tensor);
         const isWeight = linearOps.has(node.opType);
         const index = values.findIndex((value) => Number.isNaN(value) || (isWeight && !Number.isFinite(value)));
-        if (index < 0) continue;
-        if (allowNan) note(node, `weights hold ${values[index]} at ${index}`);
+        if (index < 0) {
+          const site = isWeight ? weightSite(node.graph, node) : undefined;
+          if (typeof site === 'object' && site.tensor === tensor)
+            facts.push(weightFacts(node, tensor, values, site.channelAxis));
+        } else if (allowNan) note(node, `weights hold ${values[index]} at ${index}`);
         else
           throw new CompilerError('compiler/weights', `${name} holds ${values[index]} at index ${index}`, {
             where: node.name || node.opType,
@@ -34,6 +41,7 @@ export const analyze = definePass({
           });
       }
     }
+    keepAnalysis(analysisOf(facts));
     return graph;
   },
 });
