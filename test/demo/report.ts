@@ -47,7 +47,7 @@ function fleetTable(fleet: readonly DeviceResult[]): string {
 
 const WIDTH = 460;
 const ROW = 40;
-const LABEL = 130;
+const LABEL = 165;
 
 function sizeBars(models: readonly ModelResult[]): string {
   const most = Math.max(...models.map((m) => m.fp32Bytes), 1);

@@ -15,7 +15,7 @@ export interface WeightFacts {
   readonly deadChannels: number;
   /** Largest channel peak over the median one. */
   readonly channelSpread: number;
-  /** True where only the first million elements were looked at. */
+  /** True where only the first 131,072 elements were looked at. */
   readonly sampled: boolean;
 }
 
@@ -28,7 +28,7 @@ export interface Analysis {
 }
 
 /** A few milliseconds a tensor. */
-const MOST_ELEMENTS = 1 << 20;
+const MOST_ELEMENTS = 1 << 17;
 const MOST_REPORTED = 32;
 /** A normal distribution has 3, a Laplace distribution 6. */
 const HEAVY_KURTOSIS = 10;
