@@ -22,6 +22,12 @@ export type CheckpointErrorCode =
   | 'checkpoint/adapter-tensors'
   /** doc: target_modules, exclude_modules or layers_to_transform leave out modules that the file has factors for */
   | 'checkpoint/adapter-targets'
+  /** doc: a weight in bitsandbytes' 4 bits lacks a companion, or its lengths or numbers do not fit; save it anew */
+  | 'checkpoint/four-bit'
+  /** doc: weights of a quantizer that is not read (GPTQ, AWQ, FP8, int8); give the float or bitsandbytes 4-bit ones */
+  | 'checkpoint/quantized'
+  /** doc: model.safetensors.index.json is damaged, or its shards hold other tensors than it says */
+  | 'checkpoint/index'
   /** doc: the folder has no model.onnx or onnx/model.onnx; export the model to ONNX first */
   | 'checkpoint/no-model';
 

@@ -22,6 +22,8 @@ export type CompilerErrorCode =
   | 'compiler/lora-home'
   /** doc: a module of an adapter has another shape than the layer of its name; the adapter is for another base model */
   | 'compiler/lora-shape'
+  /** doc: a layer finds no weights in the checkpoint for --base, though some of its shape find no layer; use --lora-map */
+  | 'compiler/base'
   /** doc: the adapters cannot be combined this way, named in the message; merge them one after the other (`cat`) */
   | 'compiler/lora-combine'
   /** doc: the file for --lora-map is no map of modules to nodes or initializers */

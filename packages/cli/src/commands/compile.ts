@@ -35,6 +35,7 @@ interface Args extends Globals {
   readonly keys: string | undefined;
   readonly budget: readonly string[];
   readonly floor: number | undefined;
+  readonly base: string | undefined;
   readonly lora: readonly string[];
   readonly 'lora-combine': string | undefined;
   readonly 'lora-map': string | undefined;
@@ -111,6 +112,10 @@ export const compile: CommandModule<Globals, Args> = {
         type: 'number',
         describe: "Share of fp32's score that must be kept; default: the budget's accuracy, else 0.98",
       })
+      .option('base', {
+        type: 'string',
+        describe: "Weights in place of the graph's own: .safetensors, its index or folder; bitsandbytes 4 bits too",
+      })
       .option('lora', {
         type: 'string',
         array: true,
@@ -165,6 +170,7 @@ export const compile: CommandModule<Globals, Args> = {
     try {
       const report = await compileModel(argv.model, argv.out, {
         ...pick(argv),
+        base: argv.base,
         lora: argv.lora.map(parseLora),
         loraCombine: argv['lora-combine'] === undefined ? undefined : parseCombine(argv['lora-combine']),
         loraMap: argv['lora-map'],

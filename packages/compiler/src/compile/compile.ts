@@ -45,6 +45,7 @@ export async function compile(path: string, out: string, asked: CompileOptions =
       const report = {
         model: { path, bytes: job.source.bytes, parameters: job.source.parameters },
         ratio: portable.bytes / job.source.bytes,
+        base: baseOf(options, job),
         recipe: formatRecipe(job.recipe),
         ...countNodes(applied.notes),
         notes: applied.notes,
@@ -105,4 +106,8 @@ function annotationsOf({ lora = [] }: CompileOptions, { recipe, boards }: Job): 
     boards: boards.map(({ name }) => name).join(','),
     ...(adapters.length > 0 && { lora: adapters.join(',') }),
   };
+}
+
+function baseOf({ base: path }: CompileOptions, { base }: Job): CompileReport['base'] {
+  return path === undefined || !base ? null : { path, tensors: base.tensors, fourBit: base.fourBit };
 }

@@ -4,9 +4,11 @@ import type { DataSet } from '../data/data-set.ts';
 import { openData } from '../data/open-data.ts';
 import type { Judged } from '../evaluate/judge.ts';
 import { loadOnnx } from '../evaluate/load-onnx.ts';
+import type { LoadedBase } from '../lora/base.ts';
 import type { Recipe } from '../recipe.ts';
 import { type Splits, splitData } from '../splits/split-data.ts';
 import type { CompileOptions } from './options.ts';
+import { loadBaseWeights } from './load-base.ts';
 import { mergeAdapters } from './merge-adapters.ts';
 import { recipeWarnings } from './recipe-of.ts';
 import { saveModel } from './save-model.ts';
@@ -19,6 +21,8 @@ export interface Job {
   readonly boards: readonly Board[];
   /** The model with its adapters merged. */
   readonly source: Source;
+  /** What `--base` gave. */
+  readonly base: LoadedBase | undefined;
   readonly fp32: Judged;
   readonly splits: Splits;
   /** Beside those of the passes. */
@@ -34,7 +38,8 @@ export async function openJob(
   const { signal, threads = 1 } = options;
   options.onProgress?.({ step: 'load', done: 0, total: undefined });
   const source = await openSource(path, signal);
-  const isMerged = (await mergeAdapters(source, options)).length > 0;
+  const base = await loadBaseWeights(source, options);
+  const isMerged = (await mergeAdapters(source, options)).length > 0 || base !== undefined;
   const merged = join(plan.folder, 'fp32.onnx');
   if (isMerged) await saveModel(source.model, merged);
   const fp32 = await loadOnnx(isMerged ? merged : source.folder.onnxPath, source.tokenizer, { threads, signal });
@@ -48,7 +53,8 @@ export async function openJob(
       source,
       fp32,
       splits: await splitData(data, evaluation, { search: (options.budget ?? []).length > 0 }),
-      warnings: recipeWarnings(options),
+      base,
+      warnings: [...recipeWarnings(options), ...(base?.warnings ?? [])],
     };
   } catch (error) {
     await fp32.session.close();

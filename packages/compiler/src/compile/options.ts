@@ -44,6 +44,11 @@ export interface CompileOptions {
   readonly budget?: readonly string[] | undefined;
   /** Share of fp32's score that must be kept. Default: the accuracy that a budget asks for, else 0.98. */
   readonly floor?: number | undefined;
+  /**
+   * Weights in the place of the graph's own, before adapters are merged: `.safetensors`, its index, or the folder that has
+   * one; 4-bit ones of bitsandbytes too.
+   */
+  readonly base?: string | undefined;
   /** Adapters, merged before anything is quantized. */
   readonly lora?: readonly LoraSource[] | undefined;
   /** How several adapters become one. Default: one after the other. */
@@ -119,6 +124,8 @@ export interface CompileReport {
   };
   /** modelBytes / model.bytes. */
   readonly ratio: number;
+  /** What `--base` gave; null without it. */
+  readonly base: { readonly path: string; readonly tensors: number; readonly fourBit: number } | null;
   readonly recipe: string;
   readonly nodes: { readonly quantized: number; readonly float: number };
   readonly float: readonly { readonly node: string; readonly op: string; readonly reason: string }[];

@@ -6,9 +6,9 @@ import { type Combination, combineModule, type Weighted } from './combine.ts';
 import { findHomes, type Home } from './homes.ts';
 import { LayerEdits } from './layer-edits.ts';
 import { type LoraMap, NO_MAP } from './lora-map.ts';
-import { type Change, planParameter } from './parameters.ts';
+import { placeParameter } from './parameters.ts';
 import { findSite, homeError, type Search, type Site } from './sites.ts';
-import { planTokens } from './tokens.ts';
+import { planTokens, type TokenPlan } from './tokens.ts';
 
 /** Where one module of the adapters went. */
 export interface MergedModule {
@@ -92,20 +92,16 @@ function planWhole(
   adapter: LoraAdapter,
   homes: readonly Home[],
   map: LoraMap,
-): readonly (readonly [string, Change])[] {
+): readonly (readonly [string, TokenPlan])[] {
   const { dir, config, parameters, tokens } = adapter;
-  const search = {
-    graph,
-    homes,
-    map,
-    siblings: new Map<string, number>(),
-    where: dir,
-    fanInFanOut: config.fanInFanOut,
-  };
-  return [
-    ...[...parameters].map(([name, parameter]) => [name, planParameter(name, parameter, search)] as const),
-    ...[...tokens].map(([module, rows]) => [module, planTokens(module, rows, search)] as const),
-  ];
+  const siblings = new Map([...adapter.modules].map(([module, { outFeatures }]) => [module, outFeatures]));
+  const search = { graph, homes, map, siblings, where: dir, fanInFanOut: config.fanInFanOut };
+  const whole = [...parameters].map(([name, { shape, values }]) => {
+    const place = placeParameter(name, shape, search);
+    if (!place) throw homeError(dir, `${name} [${shape.join(', ')}] has no home in the graph: nothing has its name`);
+    return [name, { node: place.node, carryOut: (edits: LayerEdits) => place.put(edits, values) }] as const;
+  });
+  return [...whole, ...[...tokens].map(([module, rows]) => [module, planTokens(module, rows, search)] as const)];
 }
 
 /** Finds every module's home, and by module what each adapter has for it. */

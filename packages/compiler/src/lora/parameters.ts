@@ -1,16 +1,18 @@
-import type { WholeParameter } from '@flotilla/checkpoint';
 import type { Graph, Node, Tensor } from '@flotilla/onnx';
 import { CompilerError } from '../errors.ts';
+import { fusedSite } from './fused.ts';
 import type { Home } from './homes.ts';
 import { type LayerEdits, tensorOf, transpose } from './layer-edits.ts';
 import { likeness, pathOfNode } from './paths.ts';
-import { homeError, list, mappedHomes, nearest, type Search } from './sites.ts';
+import { homeError, list, mappedHomes, nearest, type Search, type Site, type Wanted } from './sites.ts';
 
-/** Something found, to be carried out once everything is found. */
-export interface Change {
+/** Where a parameter goes; it is put there once everything has a place. */
+export interface Place {
   /** The node that it changes. */
   readonly node: string;
-  carryOut(edits: LayerEdits): void;
+  /** The layer that has its weights from here; undefined for biases, norms and the like. */
+  readonly site: Site | undefined;
+  put(edits: LayerEdits, values: Float32Array): void;
 }
 
 export interface ParameterSearch extends Search {
@@ -20,46 +22,86 @@ export interface ParameterSearch extends Search {
 }
 
 /**
- * Where a parameter that was trained whole goes: the layer of its module, else the nodes that read a constant of its name.
+ * Where a whole parameter goes: the layer of its module, else the nodes that read a constant of its name; undefined where
+ * the graph has neither.
  * @throws {CompilerError} `compiler/lora-home` naming the candidates; `compiler/lora-shape`
  */
-export function planParameter(name: string, parameter: WholeParameter, search: ParameterSearch): Change {
+export function placeParameter(name: string, shape: readonly number[], search: ParameterSearch): Place | undefined {
   const dot = name.lastIndexOf('.');
   const [module, kind] = [name.slice(0, dot), name.slice(dot + 1)];
   const named = mappedHomes(module, search) ?? nearest(module, search.homes);
-  if (kind === 'weight' && parameter.shape.length > 1 && named.length > 0)
-    return weightChange(oneWeight(name, parameter, named, search.where), parameter, search);
-  const biased = kind === 'bias' ? named.filter((home) => hasBias(home, parameter)) : [];
+  if (kind === 'weight' && shape.length > 1) {
+    const [outFeatures = 0, inFeatures = 0, ...kernel] = shape;
+    const place =
+      named.length > 0
+        ? wholeLayer(name, shape, named, search)
+        : fusedLayer({ module, outFeatures, inFeatures, kernel }, search);
+    if (place) return place;
+  }
+  const biased = kind === 'bias' && shape.length === 1 ? named.filter((home) => hasBias(home, shape)) : [];
   const [first] = biased;
-  if (first) return { node: first.node.name, carryOut: (edits) => setAll(edits.biasesOf(biased), parameter.values) };
-  return constantChange(name, parameter, search);
+  if (!first)
+    return (kind === 'bias' ? fusedBias(module, shape, search) : undefined) ?? placeConstant(name, shape, search);
+  return {
+    node: first.node.name,
+    site: undefined,
+    put(edits, values) {
+      for (const target of edits.biasesOf(biased)) target.set(values);
+    },
+  };
 }
 
-function oneWeight(
+function wholeLayer(
   name: string,
-  { shape }: WholeParameter,
+  shape: readonly number[],
   named: readonly Home[],
-  where: string,
-): readonly [Home, ...Home[]] {
+  { where, fanInFanOut }: ParameterSearch,
+): Place {
   const fitting = named.filter((home) => orientation(home, shape) !== 'none');
   const [home, ...others] = fitting;
-  if (home && others.every((other) => other.value === home.value)) return [home, ...others];
-  if (home) throw homeError(where, `${name} [${shape.join(', ')}] fits ${list(fitting)}`);
-  const message = `${name} is [${shape.join(', ')}], and in the graph ${list(named)}: for another base model?`;
-  throw new CompilerError('compiler/lora-shape', message, { where });
-}
-
-function weightChange(
-  readers: readonly [Home, ...Home[]],
-  { shape, values }: WholeParameter,
-  { fanInFanOut }: ParameterSearch,
-): Change {
-  const [home] = readers;
+  if (home && others.some((other) => other.value !== home.value))
+    throw homeError(where, `${name} [${shape.join(', ')}] fits ${list(fitting)}`);
+  if (!home) {
+    const message = `${name} is [${shape.join(', ')}], and in the graph ${list(named)}: for another base model?`;
+    throw new CompilerError('compiler/lora-shape', message, { where });
+  }
+  const site: Site = { readers: [home, ...others], begin: 0, end: home.outFeatures };
   const found = orientation(home, shape);
   const isInOut = found === 'either' ? fanInFanOut : found === 'in-out';
   const { inFeatures, outFeatures } = home;
-  const weights = isInOut ? transpose(values, inFeatures, outFeatures) : values;
-  return { node: home.node.name, carryOut: (edits) => edits.weightsOf({ readers }).set(weights) };
+  return {
+    node: home.node.name,
+    site,
+    put: (edits, values) => edits.weightsOf(site).set(isInOut ? transpose(values, inFeatures, outFeatures) : values),
+  };
+}
+
+/** A run of the outputs of a product that other modules were fused into. */
+function fusedLayer(wanted: Wanted, search: ParameterSearch): Place | undefined {
+  const site = wanted.kernel.length === 0 ? fusedSite(wanted, search) : undefined;
+  if (!site) return undefined;
+  return {
+    node: site.readers[0].node.name,
+    site,
+    put: (edits, values) => edits.weightsOf(site).set(values, site.begin * wanted.inFeatures),
+  };
+}
+
+function fusedBias(module: string, shape: readonly number[], search: ParameterSearch): Place | undefined {
+  const [outFeatures = 0] = shape;
+  const sizes = new Set(search.homes.filter(({ bias }) => bias).map(({ inFeatures }) => inFeatures));
+  for (const inFeatures of sizes) {
+    const site = fusedSite({ module, outFeatures, inFeatures, kernel: [] }, search);
+    if (!site?.readers[0].bias) continue;
+    return {
+      node: site.readers[0].node.name,
+      site: undefined,
+      put(edits, values) {
+        for (const target of edits.biasesOf(site.readers)) target.set(values, site.begin);
+      },
+    };
+  }
+  return undefined;
 }
 
 /**
@@ -75,12 +117,8 @@ function orientation(home: Home, shape: readonly number[]): 'out-in' | 'in-out' 
   return isOutIn ? 'out-in' : isInOut ? 'in-out' : 'none';
 }
 
-function hasBias({ bias, outFeatures }: Home, { shape }: WholeParameter): boolean {
-  return bias !== undefined && shape.length === 1 && shape[0] === outFeatures;
-}
-
-function setAll(targets: readonly Float32Array[], values: Float32Array): void {
-  for (const target of targets) target.set(values);
+function hasBias({ bias, outFeatures }: Home, [length]: readonly number[]): boolean {
+  return bias !== undefined && length === outFeatures;
 }
 
 interface Reader {
@@ -91,11 +129,10 @@ interface Reader {
 }
 
 /** Norms, position tables and the like: read under their own name by whatever node. */
-function constantChange(name: string, { shape, values }: WholeParameter, { graph, where }: ParameterSearch): Change {
+function placeConstant(name: string, shape: readonly number[], { graph, where }: ParameterSearch): Place | undefined {
   const readers = readersOf(graph, name);
   const [first] = readers;
-  if (!first)
-    throw homeError(where, `${name} [${shape.join(', ')}] has no home in the graph: no constant has its name`);
+  if (!first) return undefined;
   const names = [...new Set(readers.map(({ value }) => value))];
   if (names.length > 1) throw homeError(where, `${name} fits the constants ${names.slice(0, 4).join(', ')}`);
   const { dims, dtype } = first.tensor;
@@ -105,7 +142,8 @@ function constantChange(name: string, { shape, values }: WholeParameter, { graph
   }
   return {
     node: first.node.name || first.value,
-    carryOut() {
+    site: undefined,
+    put(_edits, values) {
       const value = graph.uniqueName(`${name}_merged`);
       graph.addInitializer(value, tensorOf(dims, values, dtype));
       for (const { node, input } of readers) node.setInput(input, value);

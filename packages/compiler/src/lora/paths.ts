@@ -1,8 +1,5 @@
 import type { Node } from '@flotilla/onnx';
 
-/** How well a name of the graph fits a module: the higher the better, 0 not at all. */
-export type Likeness = 0 | 1 | 2 | 3 | 4;
-
 /**
  * Module paths that a layer's names point to, the surest first: the node's, the weights', the bias's. Equal weights may
  * share one initializer that has the name of the first. Anonymous names (`onnx::MatMul_903`, `val_12`) give none.
@@ -31,22 +28,27 @@ function pathOfWeight(name: string, parameter = 'weight'): string {
 }
 
 /**
- * Compares a path of the graph with a module's. Exports drop the wrapper's prefix or add one, join parts with underscores,
- * and some call `self_attn` `attn`.
+ * How well a path of the graph fits a module's: 4 is equal, 0 not at all. Exports drop the wrapper's prefix or add one (the
+ * shorter it is, the better the fit), join parts with underscores, and some call `self_attn` `attn`.
  */
-export function likeness(path: string, module: string): Likeness {
-  if (path === module) return 4;
-  if (endsIn(path, module) || endsIn(module, path)) return 3;
+export function likeness(path: string, module: string): number {
+  if (path === '' || path === module) return path === '' ? 0 : 4;
+  const prefix = prefixParts(path, module);
+  if (prefix !== undefined) return 3 - Math.min(prefix, 9) / 10;
   const joined = module.replaceAll('.', '_');
   const whole = path.replaceAll('.', '_');
   if (!path.includes('.') && (whole === joined || whole.endsWith(`_${joined}`))) return 2;
   const [plainPath, plainModule] = [plain(path), plain(module)];
-  const isAlias = plainPath === plainModule || endsIn(plainPath, plainModule) || endsIn(plainModule, plainPath);
-  return isAlias && (plainPath !== path || plainModule !== module) ? 1 : 0;
+  if (plainPath === path && plainModule === module) return 0;
+  if (plainPath === plainModule) return 1;
+  const plainPrefix = prefixParts(plainPath, plainModule);
+  return plainPrefix === undefined ? 0 : 1 - Math.min(plainPrefix, 9) / 10;
 }
 
-function endsIn(path: string, end: string): boolean {
-  return path.endsWith(`.${end}`);
+/** How many parts one of them has before the other. */
+function prefixParts(path: string, module: string): number | undefined {
+  const [long, short] = path.length > module.length ? [path, module] : [module, path];
+  return long.endsWith(`.${short}`) ? long.slice(0, -short.length).split('.').length - 1 : undefined;
 }
 
 /** One spelling for the names of attention. */

@@ -2,15 +2,20 @@ import type { TrainedTokens } from '@flotilla/checkpoint';
 import { floats } from '@flotilla/onnx';
 import { CompilerError } from '../errors.ts';
 import type { Home } from './homes.ts';
-import type { Change } from './parameters.ts';
+import type { LayerEdits } from './layer-edits.ts';
 import { homeError, list, mappedHomes, nearest, type Search } from './sites.ts';
+
+export interface TokenPlan {
+  readonly node: string;
+  carryOut(edits: LayerEdits): void;
+}
 
 /**
  * Rows of an embedding that were trained one by one take their places, and those of an output layer that is tied to it:
  * one with the same numbers, which PEFT trains along.
  * @throws {CompilerError} `compiler/lora-home`; `compiler/lora-shape` for a token outside the embedding
  */
-export function planTokens(module: string, tokens: TrainedTokens, search: Search): Change {
+export function planTokens(module: string, tokens: TrainedTokens, search: Search): TokenPlan {
   const { homes, where } = search;
   const embeddings = homes.filter(({ node, outFeatures }) => node.opType === 'Gather' && outFeatures === tokens.width);
   const named = mappedHomes(module, search) ?? nearest(module, embeddings);
@@ -23,7 +28,7 @@ export function planTokens(module: string, tokens: TrainedTokens, search: Search
     const message = `${module}: token ${outside} lies outside ${list([home])}: an adapter for another base model?`;
     throw new CompilerError('compiler/lora-shape', message, { where });
   }
-  const tied = homes.find((other) => other.node.opType !== 'Gather' && isTied(other, home));
+  const tied = homes.find((other) => isTied(other, home));
   return {
     node: home.node.name,
     carryOut(edits) {
@@ -40,9 +45,10 @@ export function planTokens(module: string, tokens: TrainedTokens, search: Search
   };
 }
 
-/** The same numbers, one the other's transpose. */
-function isTied(output: Home, { tensor, inFeatures, outFeatures }: Home): boolean {
-  if (output.outFeatures !== inFeatures || output.inFeatures !== outFeatures) return false;
+/** An output layer with the same numbers as an embedding, one the other's transpose. */
+export function isTied(output: Home, { tensor, inFeatures, outFeatures }: Home): boolean {
+  if (output.node.opType === 'Gather' || output.outFeatures !== inFeatures || output.inFeatures !== outFeatures)
+    return false;
   const [a, b] = [floats(output.tensor), floats(tensor)];
   for (let token = 0; token < inFeatures; token++) {
     for (let i = 0; i < outFeatures; i++) {
