@@ -93,9 +93,7 @@ test.each<[string, { readonly [name: string]: Raw | undefined }, string]>([
   ['another type', withState({ quant_type: 'fp4' }), 'another quant_type'],
 ])('#36 4-bit weights with %s are refused', async (_, change, message) => {
   await writeSafetensors('bad.safetensors', { ...fourBit(), ...change });
-  const reading = openBaseWeights(join(dir, 'bad.safetensors')).then((weights) =>
-    weights.floats('w.weight').finally(() => weights.close()),
-  );
+  const reading = readWeight(join(dir, 'bad.safetensors'));
   await expect(reading).rejects.toMatchObject({
     code: 'checkpoint/four-bit',
     message: expect.stringContaining(message) as string,
@@ -131,6 +129,15 @@ test.each([
     message: expect.stringContaining(message) as string,
   });
 });
+
+async function readWeight(path: string): Promise<Float32Array> {
+  const weights = await openBaseWeights(path);
+  try {
+    return await weights.floats('w.weight');
+  } finally {
+    await weights.close();
+  }
+}
 
 function withState(change: object): { readonly [name: string]: Raw } {
   return { 'w.weight.quant_state.bitsandbytes__nf4': json({ ...state, ...change }) };
