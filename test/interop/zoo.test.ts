@@ -15,11 +15,11 @@ afterAll(() => rm(dir, { recursive: true, force: true }));
 /** Without flags and without data; the bigger ones are compiled by `scripts/bench`, the recogniser by the demo. */
 test.each<[string, { readonly quantized: number; readonly ratio: number }]>([
   ['ch_ppocr_mobile_v2.0_cls_infer', { quantized: 54, ratio: 0.33 }],
-  ['melspectrogram', { quantized: 3, ratio: 0.26 }],
+  ['melspectrogram', { quantized: 3, ratio: 0.51 }],
   ['embedding_model', { quantized: 20, ratio: 0.28 }],
   ['hey_jarvis_v0.1', { quantized: 6, ratio: 0.26 }],
-  ['silero_vad', { quantized: 44, ratio: 0.3 }],
-  ['silero_vad_v5', { quantized: 16, ratio: 0.3 }],
+  ['silero_vad', { quantized: 44, ratio: 0.37 }],
+  ['silero_vad_v5', { quantized: 16, ratio: 0.36 }],
 ])('%s compiles by the default recipe', async (name, least) => {
   const out = join(dir, `${name}.pack`);
   const report = await compile(zoo.get(name) ?? '', out, { latencySeconds: 0 });

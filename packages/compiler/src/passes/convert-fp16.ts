@@ -45,8 +45,8 @@ export const convertFp16 = definePass({
   },
 });
 
-/** The value that readers read now; undefined where float16 cannot hold the constant. */
-function addHalf(node: Node, value: string, tensor: Tensor): string | undefined {
+/** Stores one constant as float16. The value that readers read now; undefined where float16 cannot hold the constant. */
+export function addHalf(node: Node, value: string, tensor: Tensor): string | undefined {
   const w = floats(tensor);
   if (w.some((x) => Math.abs(x) > LARGEST)) return undefined; // NaN and infinity pass: they stay what they are
   const halves = float32ToFloat16(w);

@@ -2,6 +2,8 @@ import { floats, type Graph, type Node, tensorFromFloats } from '@flotilla/onnx'
 import { pairSafeScale, quantizeInt8 } from '@flotilla/quant';
 import { z } from 'zod';
 import { definePass, type PassContext } from '../pass.ts';
+import { addHalf } from './convert-fp16.ts';
+import { spectrumReason } from './int8/spectrum.ts';
 import { isRecurrent, storeRecurrent } from './int8/recurrent.ts';
 import { type StoredConstants, storeWeights } from './int8/weights.ts';
 import { type LinearNode, linearNode } from './linear.ts';
@@ -48,6 +50,7 @@ export function convertDynamically(
     const heavy = linear !== undefined || isRecurrent(node) || ['MatMul', 'Gemm', 'Conv'].includes(node.opType);
     if (!heavy) continue;
     if (exclude.includes(node.name) || exclude.includes(node.opType)) note(node, 'excluded by the recipe', 'float');
+    else if (linear && spectrumReason(node) !== undefined) storeHalf(linear, note);
     else if (linear && (node.opType === 'MatMul' || node.opType === 'Gemm')) {
       note(node, 'int8 weights, activations measured at run time', 'quantized');
       const known = inputs.get(node.graph) ?? new Map<string, DynamicInput>();
@@ -61,6 +64,16 @@ export function convertDynamically(
       note(node, 'its states stay float; weights in int8', 'quantized');
     else note(node, 'its weights are not float32 constants', 'float');
   }
+}
+
+function storeHalf({ node, weight }: LinearNode, note: PassContext['note']): void {
+  const half = addHalf(node, node.inputs[1] ?? '', weight);
+  if (half !== undefined) node.setInput(1, half);
+  note(
+    node,
+    `${half === undefined ? 'float32' : 'fp16'}: ${spectrumReason(node)}`,
+    half === undefined ? 'float' : 'quantized',
+  );
 }
 
 interface DynamicInput {

@@ -9,6 +9,7 @@ import { intervalOf } from './int8/intervals.ts';
 import { rangeOf } from './int8/observed.ts';
 import { type Plan, planInt8, type Role } from './int8/plan.ts';
 import { isRecurrent } from './int8/recurrent.ts';
+import { spectrumReason } from './int8/spectrum.ts';
 import { type StaticOptions, staticOptions } from './int8/static-options.ts';
 import { quantizeWeights, storeWeights, type WeightRange } from './int8/weights.ts';
 
@@ -57,7 +58,9 @@ export const quantizeInt8Static = definePass({
       convert(work, node, role);
     }
     connectFloats(work);
-    const unseen = [...graph.walk()].filter((node) => node.graph !== graph || isRecurrent(node));
+    const unseen = [...graph.walk()].filter(
+      (node) => node.graph !== graph || isRecurrent(node) || spectrumReason(node) !== undefined,
+    );
     convertDynamically(unseen, { note, full: range === 'full', storeConv: true, exclude: options.exclude });
     graph.removeDead();
     return graph;

@@ -2,6 +2,7 @@ import type { Graph, Node } from '@flotilla/onnx';
 import { isNamed } from '../../node-key.ts';
 import { scalarConstant, soleReader } from '../edit.ts';
 import { type LinearNode, linearNode } from '../linear.ts';
+import { spectrumReason } from './spectrum.ts';
 
 /** How a node takes part in an int8 graph. */
 export type Role =
@@ -101,7 +102,7 @@ function notCore(node: Node, linear: LinearNode | undefined, options: PlanOption
   }
   if (node.opType === 'ConvTranspose') return 'ConvTranspose has no integer kernel';
   const [x = ''] = node.inputs;
-  return options.isObserved(x) ? undefined : 'calibration never saw its activations';
+  return options.isObserved(x) ? spectrumReason(node) : 'calibration never saw its activations';
 }
 
 const isExcluded = (node: Node, { exclude }: PlanOptions) => isNamed(exclude, node) || exclude.includes(node.opType);
