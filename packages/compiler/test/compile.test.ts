@@ -167,6 +167,20 @@ describe('refusals leave nothing behind', () => {
       code: 'compiler/output',
     });
   });
+  test.each([
+    ['of the wrong shape', { x: floats([1, 63], Math.sin) }, 'x is [1, 63], the model takes [batch, 64]'],
+    ['with NaN', { x: floats([1, 64], (i) => (i === 7 ? NaN : i)) }, 'x[7] is not a finite number'],
+  ])('#23 a sample to judge on %s, named', async (_, inputs, what) => {
+    const bad = join(dir, 'bad.npz');
+    await writeFile(bad, encodeNpz(inputs));
+    const before = await readdir(dir);
+    const options = { weights: 'int4', eval: bad, latencySeconds: 0 };
+    await expect(compile(model, join(dir, 'refused.pack'), options)).rejects.toMatchObject({
+      code: 'compiler/data',
+      message: `${bad}: ${what}`,
+    });
+    expect(await readdir(dir)).toEqual(before);
+  });
   test('an aborted compilation', async () => {
     const before = await readdir(dir);
     const abort = new AbortController();
