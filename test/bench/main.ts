@@ -54,7 +54,7 @@ function printFigures(it: BuildFigures): void {
     [it.metric, `${right(it.fp32)} → ${right(it.quantized)}, ${percent(it.kept)} kept`],
     ['median run', `${ms(it.fp32P50Us)} → ${ms(it.p50Us)}, ${it.speedup.toFixed(2)} times as fast as fp32`],
     ['over bare ONNX Runtime', percent(it.overhead)],
-    ...(it.tokensPerSecond === null ? [] : [['text', `${it.tokensPerSecond.toFixed(0)} tokens/s`] as [string, string]]),
+    ...textRows(it.text),
     [
       'time goes to',
       it.operators
@@ -66,4 +66,19 @@ function printFigures(it: BuildFigures): void {
   print(`\n${it.model} ${it.weights}`);
   for (const [name, value] of rows) print(`  ${name.padEnd(24)}${value}`);
   for (const miss of it.misses) print(`  UNDER THE FLOOR         ${miss}`);
+}
+
+function textRows(text: BuildFigures['text']): [string, string][] {
+  if (text === null) return [];
+  const { commands, right, rightBySchema, validBySchema } = text;
+  const ms = (us: number | null) => (us === null ? '–' : `${(us / 1000).toFixed(2)} ms`);
+  return [
+    ['first token', ms(text.timeToFirstTokenUs)],
+    [
+      'next tokens',
+      `p50 ${ms(text.tokenP50Us)}, p95 ${ms(text.tokenP95Us)}, ${text.tokensPerSecond.toFixed(0)} a second`,
+    ],
+    ['outside ONNX Runtime', `${(100 * text.overheadShare).toFixed(1)} % of the time`],
+    ['by a schema', `${validBySchema} of ${commands} valid, ${rightBySchema} right (${right} without)`],
+  ];
 }

@@ -1,6 +1,15 @@
 import { type CompileReport } from '@flotilla/compiler';
-import { compareWithBare, openRuntime, profileOperators, type Runtime, type Tensors } from '@flotilla/runtime';
+import {
+  benchText,
+  compareWithBare,
+  type Generation,
+  openRuntime,
+  profileOperators,
+  type Runtime,
+  type Tensors,
+} from '@flotilla/runtime';
 import { type Build, commands, compileBuild } from '../models/builds.ts';
+import { commandSchema, isCommand } from '../models/command-schema.ts';
 import { speedFeeds } from '../models/feeds.ts';
 
 export interface BuildFigures {
@@ -21,10 +30,26 @@ export interface BuildFigures {
   readonly overhead: number;
   /** Of one run, by operator, the greatest first. */
   readonly operators: readonly { readonly op: string; readonly nodes: number; readonly share: number }[];
-  /** Text only: greedy, one prompt at a time. */
-  readonly tokensPerSecond: number | null;
+  /** Text only. */
+  readonly text: TextFigures | null;
   /** In words, what is under its floor. */
   readonly misses: readonly string[];
+}
+
+/** Greedy answers of the language model. */
+interface TextFigures {
+  /** One prompt at a time, each read afresh. */
+  readonly tokensPerSecond: number;
+  readonly timeToFirstTokenUs: number;
+  readonly tokenP50Us: number;
+  readonly tokenP95Us: number | null;
+  /** Of the time, what passed outside of ONNX Runtime. */
+  readonly overheadShare: number;
+  /** All commands, asked for without a schema and with one. */
+  readonly commands: number;
+  readonly right: number;
+  readonly rightBySchema: number;
+  readonly validBySchema: number;
 }
 
 /** Compiles one build, judged on evaluation data, and measures what came out. All at one thread. */
@@ -52,9 +77,10 @@ export async function measureBuild(build: Build, dataDir: string, out: string): 
       speedup: latency.speedup,
       overhead,
       operators: await timeByOperator(runtime, feeds),
-      tokensPerSecond: build.model === 'commands' ? await tokensPerSecond(runtime) : null,
+      text: build.model === 'commands' ? await measureText(runtime, verdict.samples) : null,
     };
-    return { ...figures, misses: missesOf(build, report, overhead, runtime.board.boardClass) };
+    const misses = missesOf(build, report, overhead, runtime.board.boardClass);
+    return { ...figures, misses: [...misses, ...textMisses(figures.text)] };
   } finally {
     await runtime.close();
   }
@@ -80,13 +106,35 @@ async function timeByOperator(runtime: Runtime, feeds: readonly Tensors[]): Prom
   return [...byOp].map(([op, sum]) => ({ op, ...sum })).toSorted((a, b) => b.share - a.share);
 }
 
-async function tokensPerSecond(runtime: Runtime): Promise<number> {
-  const rates: number[] = [];
-  for (const { prompt } of await commands(10)) {
-    const { tokensPerSecond: rate } = await runtime.text().generate(prompt);
-    if (rate !== null) rates.push(rate);
-  }
-  return rates.toSorted((a, b) => a - b)[Math.floor(rates.length / 2)] ?? Number.NaN;
+async function measureText(runtime: Runtime, count: number): Promise<TextFigures> {
+  const asked = await commands(count);
+  const prompts = asked.map(({ prompt }) => prompt);
+  const text = runtime.text();
+  const { token, firstToken, tokensPerSecond, overheadShare } = await benchText(text, { prompts, maxTokens: 64 });
+  const free = await text.generateAll(prompts);
+  const kept = await text.generateAll(prompts, { schema: commandSchema });
+  const right = (made: readonly Generation[]) =>
+    made.filter((one, i) => one.text.trim() === asked[i]?.completion.trim()).length;
+  return {
+    tokensPerSecond,
+    timeToFirstTokenUs: firstToken.summary().p50Us ?? Number.NaN,
+    tokenP50Us: token.summary().p50Us ?? Number.NaN,
+    tokenP95Us: token.summary().p95Us,
+    overheadShare,
+    commands: asked.length,
+    right: right(free),
+    rightBySchema: right(kept),
+    validBySchema: kept.filter((one) => isCommand(one.text)).length,
+  };
+}
+
+function textMisses(text: TextFigures | null): readonly string[] {
+  if (text === null) return [];
+  const { commands: count, right, rightBySchema, validBySchema } = text;
+  const misses: string[] = [];
+  if (validBySchema < count) misses.push(`${count - validBySchema} answers are not what their schema says`);
+  if (rightBySchema < right) misses.push(`${rightBySchema} right answers by schema, ${right} without one`);
+  return misses;
 }
 
 /** The floors are for x86 with VNNI where they speak of speed. */

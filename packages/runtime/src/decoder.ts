@@ -54,10 +54,11 @@ export class Decoder {
     if (!Number.isSafeInteger(length) || length === 0 || past > (batch === this.rows.length ? cache.length : 0))
       throw new RuntimeError('runtime/input', `${ids.length} tokens in ${batch} rows behind ${past}`);
     cache.cut(batch, past);
-    this.rows = Array.from({ length: batch }, (_, r) => [
-      ...(this.rows[r] ?? []).slice(0, past),
-      ...ids.slice(r * length, (r + 1) * length),
-    ]);
+    if (this.rows.length !== batch) this.rows = Array.from({ length: batch }, () => []);
+    for (const [r, row] of this.rows.entries()) {
+      row.length = past; // cut and grown in place: a long text is not copied at every token
+      for (let i = r * length; i < (r + 1) * length; i++) row.push(ids[i] ?? 0);
+    }
     try {
       const feeds = {
         ...cache.feeds(),

@@ -80,15 +80,16 @@ function argMax(values: Float32Array): number {
 function drawToken(logits: Float32Array, best: number, sampling: Sampling, draw: number): number {
   const { temperature = 0, topK = 0, topP = 1, minP = 0 } = sampling;
   const weights = new Float64Array(logits.length); // against the best one's, which is 1
+  const most = logits[best] ?? 0;
   let sum = 0;
-  for (let i = 0; i < weights.length; i++)
-    sum += weights[i] = Math.exp(((logits[i] ?? 0) - (logits[best] ?? 0)) / temperature);
+  for (let i = 0; i < weights.length; i++) {
+    const weight = Math.exp(((logits[i] ?? 0) - most) / temperature);
+    weights[i] = weight;
+    sum += weight;
+  }
   if (topK === 0 && topP === 1 && minP === 0) return pick(weights, undefined, sum, draw);
-  // What is less probable than an even share of what top-p leaves out lies outside of it: not worth sorting.
-  const floor = Math.max(minP, topK > 0 ? 0 : (((1 - topP) * sum) / weights.length) * (1 - 1e-9));
-  let candidates: number[] = [];
-  for (let i = 0; i < weights.length; i++) if ((weights[i] ?? 0) > 0 && (weights[i] ?? 0) >= floor) candidates.push(i);
-  candidates.sort((a, b) => (weights[b] ?? 0) - (weights[a] ?? 0) || a - b);
+  const enough = (count: number, mass: number) => (topK > 0 ? count >= topK : mass >= topP * sum);
+  let candidates = heaviest(weights, minP, enough);
   if (topK > 0) {
     candidates = candidates.slice(0, topK);
     sum = candidates.reduce((total, id) => total + (weights[id] ?? 0), 0); // top-p's shares are of what top-k leaves
@@ -98,6 +99,30 @@ function drawToken(logits: Float32Array, best: number, sampling: Sampling, draw:
   while (count < candidates.length && (count === 0 || mass < topP * sum))
     mass += weights[candidates[count++] ?? 0] ?? 0;
   return pick(weights, candidates.slice(0, count), mass, draw);
+}
+
+/**
+ * The greatest weights, in falling order, at least until there are enough: taken in by falling bounds, for to sort a
+ * whole vocabulary takes longer than many a model does.
+ */
+function heaviest(
+  weights: Float64Array,
+  floor: number,
+  enough: (count: number, mass: number) => boolean,
+): readonly number[] {
+  for (let bound = 1 / 8; ; bound /= 8) {
+    const least = Math.max(bound, floor, Number.MIN_VALUE);
+    const found: number[] = [];
+    let mass = 0;
+    for (let i = 0; i < weights.length; i++) {
+      const weight = weights[i] ?? 0;
+      if (weight < least) continue;
+      found.push(i);
+      mass += weight;
+    }
+    if (least > bound || least === Number.MIN_VALUE || enough(found.length, mass))
+      return found.sort((a, b) => (weights[b] ?? 0) - (weights[a] ?? 0) || a - b);
+  }
 }
 
 /** The token in whose share of `sum` the draw falls. */

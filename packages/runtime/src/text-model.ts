@@ -28,7 +28,7 @@ export class TextModel {
   private readonly io: DecoderIo;
   private readonly guides: SchemaGuides;
   /** What the session's cache holds, per row. */
-  private cached: readonly (readonly number[])[] = [];
+  private cached: number[][] = [];
   private queue: Promise<unknown> = Promise.resolve();
 
   constructor(session: LoadedSession, tokenizer: TextTokenizer) {
@@ -159,10 +159,14 @@ export class TextModel {
       draws: wanted.rows.map((row) => row.draw()),
       allowed: wanted.rows.map((row) => row.allowed()),
     };
-    const before = this.cached;
+    const rows = this.cached.length === now.length ? this.cached : now.map((): number[] => []);
     this.cached = []; // until it is known to have gone well
     const answer = await this.session.decode({ ids: now.flat(), batch: now.length, past, choice });
-    this.cached = now.map((ids, r) => [...(before[r] ?? []).slice(0, past), ...ids]);
+    for (const [r, row] of rows.entries()) {
+      row.length = past; // in place: a long text is not copied at every token
+      row.push(...(now[r] ?? []));
+    }
+    this.cached = rows;
     return answer;
   }
 
