@@ -33,8 +33,8 @@ export function isCommand(text: string): boolean {
     properties.intent.enum.includes(String(intent)) &&
     properties.device.enum.includes(String(device)) &&
     typeof room === 'string' &&
-    [...room].length >= 3 &&
-    [...room].length <= 16 &&
+    Array.from(room).length >= 3 &&
+    Array.from(room).length <= 16 &&
     whole(level, 0, 100) &&
     whole(minutes, 1, 600)
   );
