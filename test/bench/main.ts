@@ -6,9 +6,16 @@ import { builds, writeData } from '../models/builds.ts';
 import { print } from '../tiers/run.ts';
 import { describeMachine, type Machine } from './machine.ts';
 import { type BuildFigures, measureBuild } from './measure.ts';
+import { benchText } from './text/bench-text.ts';
 
-const { values } = parseArgs({
-  options: { json: { type: 'boolean', default: false }, quick: { type: 'boolean', default: false } },
+// main [--json] [--quick]: the builds that the project is measured on; main text [--folder DIR]: text generation.
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    json: { type: 'boolean', default: false },
+    quick: { type: 'boolean', default: false },
+    folder: { type: 'string' },
+  },
 });
 // The fewer lines, the less a figure says: 100 lines place a share within ± 6 %, 600 within ± 2.5 %.
 const sizes = values.quick
@@ -19,25 +26,30 @@ const say = (line: string): void => void process.stderr.write(`${line}\n`);
 const started = performance.now();
 const machine = await describeMachine();
 if (!values.json) printMachine(machine);
-const folder = await mkdtemp(join(tmpdir(), 'flotilla-bench-'));
-const figures: BuildFigures[] = [];
-try {
-  const data = join(folder, 'data');
-  await writeData(data, sizes);
-  for (const build of builds) {
-    say(`${build.model} ${build.weights} …`);
-    const measured = await measureBuild(build, data, join(folder, `${build.model}-${build.weights}.pack`));
-    figures.push(measured);
-    if (!values.json) printFigures(measured);
-  }
-} finally {
-  await rm(folder, { recursive: true, force: true });
-}
+if (positionals[0] === 'text') await benchText(values);
+else await benchBuilds();
 const seconds = (performance.now() - started) / 1000;
-if (values.json) print(JSON.stringify({ machine, models: figures, seconds }));
-else print(`\n${seconds.toFixed(0)} s`);
-// As everywhere: the work was done and the verdict is no.
-process.exitCode = figures.some(({ misses }) => misses.length > 0) ? 4 : 0;
+if (!values.json) print(`\n${seconds.toFixed(0)} s`);
+
+async function benchBuilds(): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), 'flotilla-bench-'));
+  const figures: BuildFigures[] = [];
+  try {
+    const data = join(folder, 'data');
+    await writeData(data, sizes);
+    for (const build of builds) {
+      say(`${build.model} ${build.weights} …`);
+      const measured = await measureBuild(build, data, join(folder, `${build.model}-${build.weights}.pack`));
+      figures.push(measured);
+      if (!values.json) printFigures(measured);
+    }
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+  if (values.json) print(JSON.stringify({ machine, models: figures, seconds: (performance.now() - started) / 1000 }));
+  // As everywhere: the work was done and the verdict is no.
+  process.exitCode = figures.some(({ misses }) => misses.length > 0) ? 4 : 0;
+}
 
 function printMachine(it: Machine): void {
   const ram = `${(it.ramBytes / 1e9).toFixed(1)} GB`;

@@ -107,12 +107,14 @@ export interface Latency {
   readonly ci95Us: readonly [number, number] | null;
 }
 
-/** Three figures that must never be called one "memory". Null where the system does not say. */
+/** Four figures that must never be called one "memory". Null where the system does not say. */
 export interface Memory {
   /** VmHWM of the process that holds the model, its runtime included. */
   readonly peakRssBytes: number;
   /** Proportional set size now: pages shared with other processes count in part. */
   readonly pssBytes: number | null;
+  /** What this process alone has written: a mapped file, which the system can drop and read again, is not in it. */
+  readonly privateBytes: number | null;
   /** Constants of the model as its graph states them; ONNX Runtime's prepacking may hold a second copy. */
   readonly weightsBytes: number;
 }
