@@ -25,6 +25,7 @@ interface Args extends Globals {
   readonly block: number | undefined;
   readonly method: string | undefined;
   readonly 'kv-cache': string;
+  readonly layout: string;
   readonly recipe: string | undefined;
   readonly 'fix-shape': readonly string[];
   readonly explain: boolean;
@@ -63,6 +64,11 @@ export const compile: CommandModule<Globals, Args> = {
         alias: 'o',
         type: 'string',
         describe: 'NAME.pack: one tar; NAME.onnx: the bare portable model; else a directory',
+      })
+      .option('layout', {
+        type: 'string',
+        default: 'pack',
+        describe: 'pack, or transformers: a folder for transformers.js',
       })
       .option('weights', {
         type: 'string',
@@ -198,7 +204,8 @@ function pick({ weights, activations, block, method, recipe, data, preprocess, m
   const boards = board.length > 0 ? board : undefined;
   const given = rest['fix-shape'].map(parseShape);
   const fixShapes = given.length > 0 ? Object.fromEntries(given) : undefined;
-  const how = { weights, activations, block, method, recipe, budget, fixShapes, kvCache: rest['kv-cache'] };
+  const { 'kv-cache': kvCache, layout } = rest;
+  const how = { weights, activations, block, method, recipe, budget, fixShapes, kvCache, layout };
   return { ...how, data, preprocess, eval: judge, metric, keys, floor, name, threads, force, boards };
 }
 

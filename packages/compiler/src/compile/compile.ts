@@ -14,7 +14,7 @@ import { recipeOf } from './recipe-of.ts';
 import { calibrationData, checkData } from './samples.ts';
 import { saveModel } from './save-model.ts';
 import { inWorkFolder } from './work-folder.ts';
-import { writeOutput } from './write-output.ts';
+import { checkOutput, writeOutput } from './write-output.ts';
 
 /**
  * From a model to a pack with its evidence: merge adapters, run the recipe, judge against fp32, lower for each class of
@@ -33,6 +33,7 @@ export async function compile(path: string, out: string, asked: CompileOptions =
   return inWorkFolder(out, async (folder) => {
     const opened = await openJob(path, { folder, recipe, boards }, options);
     try {
+      await checkOutput(out, opened.source, options);
       const found = limits.length > 0 ? await searchBudget(opened, limits, options) : undefined;
       const job = found ? { ...opened, recipe: found.recipe } : opened;
       const applied = await convert(job, options);

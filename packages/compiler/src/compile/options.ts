@@ -59,6 +59,8 @@ export interface CompileOptions {
   readonly loraAnyBase?: boolean | undefined;
   /** Boards that the pack is for: named in it, and lowered for as a check. Default: all known ones. */
   readonly boards?: readonly string[] | undefined;
+  /** 'pack', or 'transformers': a folder that transformers.js opens. Default 'pack'. */
+  readonly layout?: string | undefined;
   /** Signs the pack. */
   readonly key?: PrivateKey | undefined;
   /** What the pack is called. Default: the model's folder or file. */

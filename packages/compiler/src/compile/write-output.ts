@@ -1,10 +1,12 @@
 import { copyFile, rename } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { createPack, type PackContents, type SourceFile, writeGolden } from '@flotilla/pack';
+import { CompilerError } from '../errors.ts';
 import type { Golden } from './golden.ts';
 import type { CompileOptions } from './options.ts';
 import type { SavedModel } from './save-model.ts';
 import type { Source } from './source.ts';
+import { checkTransformers, writeTransformers } from './write-transformers.ts';
 
 export interface OutputParts {
   readonly source: Source;
@@ -16,12 +18,19 @@ export interface OutputParts {
   readonly annotations: { readonly [key: string]: string };
 }
 
-/** Writes the pack, or the bare portable model where `out` ends in `.onnx`: whole or not at all. */
+/** What can be known to fail is refused before the work. @throws {CompilerError} `compiler/output` */
+export async function checkOutput(out: string, source: Source, { layout = 'pack' }: CompileOptions): Promise<void> {
+  if (layout === 'transformers') return checkTransformers(out, source);
+  if (layout !== 'pack') throw new CompilerError('compiler/output', `--layout is pack or transformers, not ${layout}`);
+}
+
+/** Writes the pack, a folder for transformers.js, or the bare portable model where `out` ends in `.onnx`: whole or not at all. */
 export async function writeOutput(
   out: string,
   parts: OutputParts,
   options: CompileOptions,
 ): Promise<{ readonly digest: string | null; readonly bytes: number }> {
+  if (options.layout === 'transformers') return writeTransformers(out, parts);
   if (out.endsWith('.onnx')) return writeBare(out, parts);
   return createPack(out, contentsOf(parts, options), { key: options.key, signal: options.signal });
 }
