@@ -38,3 +38,21 @@ test('--help exits 0 and shows examples', async () => {
   expect(exitCode).toBe(0);
   expect(stdout).toContain('Examples:');
 });
+
+test.each(['inspect', 'compare', 'debug'])('%s --help shows examples', async (command) => {
+  const { exitCode, stdout } = await flotilla(command, '--help');
+  expect(exitCode).toBe(0);
+  expect(stdout).toContain('Examples:');
+});
+
+test('debug without the right model is a usage error; compare of what is no model is bad input (#1)', async () => {
+  const incomplete = await flotilla('debug', 'a.onnx', '--data', 'b');
+  expect(incomplete).toMatchObject({
+    exitCode: 2,
+    stderr: 'error cli/usage: Missing required argument: against; see flotilla --help\n',
+  });
+  const { exitCode, stdout, stderr } = await flotilla('compare', 'package.json', 'package.json', '--json');
+  expect(exitCode).toBe(3);
+  expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'compiler/data', where: 'package.json' } });
+  expect(stderr.split('\n')).toHaveLength(2);
+});

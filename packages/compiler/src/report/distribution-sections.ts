@@ -17,7 +17,7 @@ export function distributionSections({ activations, weights, samples, observedOn
   const heaviest = weights.toSorted(
     (a, b) => (a.sqnrDb.int4 ?? a.sqnrDb.int8 ?? 999) - (b.sqnrDb.int4 ?? b.sqnrDb.int8 ?? 999),
   );
-  const legend = `${key('blue', 'inside the range')} ${key('red', 'cut off')} ${key('amber', 'the range that the integers cover')}. Counts on a square-root scale, so that tails show.`;
+  const legend = `${key('blue', 'inside the range')} ${key('red', 'cut off')} ${key('amber', 'the range that the integers cover')}. A cut at 0, or where a hard-swish closes, is that activation, carried out by saturation. Counts on a square-root scale, so that tails show.`;
   return [
     section(
       'Activations',
