@@ -21,6 +21,7 @@ export function exposeValues(model: Model): readonly Exposed[] {
   const isFloat = (value: string) => types.get(value)?.dtype === 'float32';
   const exposed: Exposed[] = [];
   for (const node of Array.from(graph.nodes)) {
+    if (isConstant(node)) continue;
     const outputs = node.outputs.filter((value) => value !== '');
     // What its branches do comes before what an If gives.
     if (isIf(node)) exposed.push(...exposeBranches(node, nodeKey(node), isFloat));
@@ -39,6 +40,7 @@ function exposeBranches(node: Node, path: string, isFloat: (value: string) => bo
     const prefix = `${path}#${index}/`;
     const inner: Exposed[] = [];
     for (const one of Array.from(body.nodes)) {
+      if (isConstant(one)) continue;
       const values = one.outputs.filter((value) => value !== '' && isFloat(value));
       if (isIf(one)) inner.push(...exposeBranches(one, `${prefix}${nodeKey(one)}`, isFloat));
       for (const value of values) inner.push({ key: `${prefix}${value}`, value, output: value, node: one });
@@ -76,6 +78,11 @@ function nothing(body: Graph): string {
     attributes: { value: { tensor: tensorFromFloats([0], []) } },
   });
   return name;
+}
+
+/** A weight, not a value that is computed. */
+function isConstant(node: Node): boolean {
+  return node.opType === 'Constant' && node.domain === '';
 }
 
 function isIf(node: Node): boolean {
