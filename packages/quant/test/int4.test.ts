@@ -91,3 +91,52 @@ test('an odd count of nibbles leaves the last high nibble empty', () => {
 function squaredError(a: Float32Array, b: Float32Array): number {
   return a.reduce((sum, value, i) => sum + (value - b[i]!) ** 2, 0);
 }
+
+test('hqq: no other grid has a clearly smaller error to the power of 0.7 than the one that was found', () => {
+  const w = Float32Array.from({ length: 32 }, (_, i) => Math.sin(i * 2.1) * 0.03 * (i === 9 ? 5 : 1));
+  const options = { rows: 1, cols: 32, block: 32 };
+  const normOf = (back: ArrayLike<number>) => w.reduce((sum, x, i) => sum + Math.abs(x - back[i]!) ** 0.7, 0);
+  const found = normOf(dequantizeInt4(quantizeInt4(w, { ...options, clip: 'hqq' }), options));
+  const full = normOf(dequantizeInt4(quantizeInt4(w, { ...options, clip: 'none' }), options));
+  let best = Infinity;
+  for (let zero = 0; zero <= 15; zero++) {
+    for (let step = 0.001; step < 0.03; step += 0.0001) {
+      const level = (x: number) => Math.min(15 - zero, Math.max(-zero, Math.round(x / step)));
+      best = Math.min(best, normOf(w.map((x) => level(x) * step)));
+    }
+  }
+  expect(found).toBeLessThan(full);
+  expect(found).toBeLessThan(best * 1.15);
+});
+
+test('bfloat16 scales: each has 16 zero bits, and the levels are the nearest to them', () => {
+  const w = Float32Array.from({ length: 128 }, (_, i) => Math.sin(i * 1.7));
+  for (const symmetric of [false, true]) {
+    const options = { rows: 2, cols: 64, block: 32, symmetric };
+    const blocks = quantizeInt4(w, { ...options, bf16Scales: true });
+    expect([...new Uint32Array(blocks.scale.buffer)].every((word) => (word & 0xffff) === 0)).toBe(true);
+    const back = dequantizeInt4(blocks, options);
+    w.forEach((x, i) => {
+      const step = blocks.scale[Math.floor(i / 32)]!;
+      const ends = Math.abs(back[i]!) >= 7 * step; // cut off by the range
+      expect(Math.abs(back[i]! - x) <= step / 2 + 1e-6 || ends || Math.abs(x) > 0.9).toBe(true);
+    });
+  }
+});
+
+test('importance: a column that costs nothing leaves the grid to the others', () => {
+  const w = Float32Array.from({ length: 16 }, (_, i) => (i === 3 ? 10 : Math.sin(i)));
+  const importance = Float64Array.from({ length: 16 }, (_, i) => Number(i !== 3));
+  const options = { rows: 1, cols: 16, block: 16, symmetric: true };
+  const errorOf = (extra: object) => {
+    const back = dequantizeInt4(quantizeInt4(w, { ...options, ...extra }), options);
+    return squaredError(
+      w.filter((_, i) => i !== 3),
+      back.filter((_, i) => i !== 3),
+    );
+  };
+  expect(errorOf({ importance })).toBeLessThan(0.7 * errorOf({}));
+  expect(() => quantizeInt4(w, { ...options, importance: new Float64Array(4) })).toThrow(
+    '4 importances for 16 columns',
+  );
+});
