@@ -24,6 +24,7 @@ export async function openSource(path: string, signal: AbortSignal | undefined):
   const model = await openModel(folder.onnxPath, { signal });
   const { size: fileBytes } = await stat(folder.onnxPath);
   refuseQuantized(model, path);
+  refuseHalf(model, path);
   return {
     folder,
     model,
@@ -33,12 +34,28 @@ export async function openSource(path: string, signal: AbortSignal | undefined):
   };
 }
 
+const quantizedOps =
+  /^(DequantizeLinear|MatMulNBits|MatMulBnb4|GatherBlockQuantized|MatMulInteger|ConvInteger|DynamicQuantize|QLinear|QGemm|QMoE)/;
+
 function refuseQuantized(model: Model, path: string): void {
   for (const node of model.graph.walk()) {
-    if (node.opType === 'DequantizeLinear' || node.opType === 'MatMulNBits' || node.opType.startsWith('QLinear')) {
+    if (quantizedOps.test(node.opType)) {
       throw quantizedAlready(path, `node ${node.name || node.outputs[0]} is ${node.opType}`);
     }
   }
+}
+
+/** Half precision has rounded the weights once; rounded again, they would be judged against a reference that is not fp32. */
+function refuseHalf(model: Model, path: string): void {
+  const bytes = { half: 0, all: 0 };
+  for (const tensor of constantsOf(model)) {
+    if (!isFloat(tensor)) continue;
+    bytes.all += tensor.byteLength;
+    if (/float16$/.test(tensor.dtype)) bytes.half += tensor.byteLength;
+  }
+  if (bytes.half <= bytes.all / 2 || bytes.half === 0) return;
+  const message = `${path} holds its weights in half precision`;
+  throw new CompilerError('compiler/not-yet', message, { where: path, hint: 'compile the fp32 model' });
 }
 
 function quantizedAlready(path: string, why: string): CompilerError {
