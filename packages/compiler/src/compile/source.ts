@@ -51,7 +51,7 @@ function refuseHalf(model: Model, path: string): void {
   for (const tensor of constantsOf(model)) {
     if (!isFloat(tensor)) continue;
     bytes.all += tensor.byteLength;
-    if (/float16$/.test(tensor.dtype)) bytes.half += tensor.byteLength;
+    if (tensor.dtype.endsWith('float16')) bytes.half += tensor.byteLength;
   }
   if (bytes.half <= bytes.all / 2 || bytes.half === 0) return;
   const message = `${path} holds its weights in half precision`;
