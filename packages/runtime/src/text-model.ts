@@ -72,7 +72,7 @@ export class TextModel {
         const members = group.slice(start, start + BATCH);
         const made = await this.generateIds(
           members.map((i) => encoded[i] as number[]),
-          options,
+          { ...options, reusePrefix: options.reusePrefix ?? false }, // the order of the prompts must not count
         );
         for (const [j, i] of members.entries()) results[i] = made[j] as Generation;
       }
