@@ -2,12 +2,25 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openAdapter, openBaseWeights, openSafetensors } from '@flotilla/checkpoint';
-import { floats, type Model, openModel, tensorFromFloats, writeModel } from '@flotilla/onnx';
+import {
+  buildModel,
+  floats,
+  type Model,
+  type NewNode,
+  type NewTensor,
+  openModel,
+  tensorFromFloats,
+  tensorFromInts,
+  tensorInfo,
+  writeModel,
+} from '@flotilla/onnx';
 import { openSession } from '@flotilla/runtime';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { compile } from '../src/compile/compile.ts';
 import { loadBase } from '../src/lora/base.ts';
 import { findHomes } from '../src/lora/homes.ts';
 import { mergeLora } from '../src/lora/merge.ts';
+import { requantizationOf } from '../src/lora/requantization.ts';
 
 const fixtures = 'test/fixtures/lora';
 const llama = 'test/fixtures/models/wordnet-llama-4m';
@@ -75,6 +88,54 @@ test('a layer without weights, and weights of its shape without a layer: refused
       'no weights for /model/layers.1/c_square/Gemm [8, 8]; of its shape are model.layers.1.x_square.weight',
     ) as string,
   });
+});
+
+test('compile takes base and adapter together, and says what it took', async () => {
+  const out = join(dir, 'compiled.onnx');
+  const report = await compile(join(fixtures, 'tiny.onnx'), out, {
+    base: join(fixtures, 'base'),
+    lora: [{ dir: join(fixtures, 'adapters/plain') }],
+    weights: 'fp32',
+    boards: ['host'],
+    latencySeconds: 0,
+  });
+  expect(report).toMatchObject({ base: { tensors: 33, fourBit: 9 }, requantization: null });
+  expect(await distance(await openModel(out), 'four-bit-plain')).toBeLessThan(1e-4);
+});
+
+test.each([
+  ['per output channel', { axis: { int: 0 } }, [2], [3, 1]],
+  ['in blocks', { axis: { int: 1 }, block_size: { int: 2 } }, [2, 2], [3, 3, 1, 1]],
+])('what requantizing took, %s', (_, attributes, dims, scales) => {
+  const weights = [3, 6, -9, 12.25, 1, 2, -3, 4];
+  const graph = (nodes: readonly NewNode[], initializers: { readonly [name: string]: NewTensor }) =>
+    buildModel({
+      name: 'layer',
+      opset: 21,
+      inputs: [tensorInfo('x', 'float32', ['n', 4])],
+      outputs: [tensorInfo('y', 'float32', ['n', 2])],
+      nodes: [
+        ...nodes,
+        { opType: 'Gemm', inputs: ['x', 'w'], outputs: ['y'], name: 'layer', attributes: { transB: { int: 1 } } },
+      ],
+      initializers,
+    }).graph;
+  const float = graph([], { w: tensorFromFloats([2, 4], weights) });
+  const quantized = graph([{ opType: 'DequantizeLinear', inputs: ['q', 's', 'z'], outputs: ['w'], attributes }], {
+    q: tensorFromInts('int8', [2, 4], [2, 3, -2, 5, 2, 3, -2, 5]),
+    s: tensorFromFloats(dims, scales),
+    z: tensorFromInts(
+      'int8',
+      dims,
+      scales.map(() => 1),
+    ),
+  });
+  const power = weights.reduce((sum, value) => sum + value ** 2, 0);
+  const snrDb = 10 * Math.log10(power / 0.25 ** 2);
+  const found = requantizationOf(float, quantized);
+  expect(found?.layers).toBe(1);
+  expect(found?.snrDb).toBeCloseTo(snrDb, 4);
+  expect(found?.worst.node).toBe('layer');
 });
 
 async function load(model: Model, path: string): ReturnType<typeof loadBase> {

@@ -16,6 +16,7 @@ export function reportData(): ReportData {
       model: { path: 'models/net.onnx', bytes: 10_000_000, parameters: 2_500_000 },
       pack: { path: 'net.pack', digest: 'sha256:00', bytes: 3_000_000, modelBytes: 2_700_000 },
       base: null,
+      requantization: null,
       ratio: 0.27,
       recipe: 'name: int8\npasses:\n',
       nodes: { quantized: 10, float: 2 },

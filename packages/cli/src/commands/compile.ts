@@ -242,6 +242,7 @@ function compileText(report: CompileReport): string {
     ['pack', `${pack.path}, ${bytes(pack.bytes)}${pack.digest === null ? '' : `, ${pack.digest}`}`],
     ['nodes', `${report.nodes.quantized} quantized, ${report.nodes.float} with weights stay float`],
   ];
+  rows.push(...mergeRows(report));
   if (report.budget) rows.push(['budget', report.budget.why]);
   rows.push(...verdictRows(verdict));
   if (latency) rows.push(...latencyRows(latency));
@@ -285,5 +286,17 @@ function latencyRows({ quantized, fp32, speedup, interval, threads, cleanup }: L
     ['latency', `${beside}: ${times(speedup)}${range(interval, times)} at ${threads} thread(s)`],
   ];
   if (cleanup) rows.push(['clean-up', `alone ${ms(cleanup.p50Us)}: ${times(cleanup.speedup)}`]);
+  return rows;
+}
+
+/** Where the weights came from, and what quantizing took from them. */
+function mergeRows({ base, requantization }: CompileReport): [string, string][] {
+  const rows: [string, string][] = [];
+  if (base) rows.push(['base', `${base.tensors} tensors of ${base.path}, ${base.fourBit} of them dequantized from 4 bits`]);
+  if (requantization) {
+    const { layers, snrDb, worst } = requantization;
+    const each = `the worst ${worst.snrDb.toFixed(1)} dB, ${worst.node}`;
+    rows.push(['requantized', `${layers} merged layers' weights at ${snrDb.toFixed(1)} dB signal to noise; ${each}`]);
+  }
   return rows;
 }

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { type Board, loadBoard, listBoards } from '@flotilla/boards';
 import { writeReport } from '../report/write-report.ts';
+import { requantizationOf } from '../lora/requantization.ts';
 import { formatRecipe } from '../recipe.ts';
 import { type Applied, applyRecipe } from '../runner.ts';
 import { accuracyOf, overrun, parseBudget } from '../budget/parse-budget.ts';
@@ -47,6 +48,7 @@ export async function compile(path: string, out: string, asked: CompileOptions =
         model: { path, bytes: job.source.bytes, parameters: job.source.parameters },
         ratio: portable.bytes / job.source.bytes,
         base: baseOf(options, job),
+        requantization: isMerged(options) ? requantizationOf(applied.cleaned.graph, applied.model.graph) : null,
         recipe: formatRecipe(job.recipe),
         ...countNodes(applied.notes),
         notes: applied.notes,
@@ -111,4 +113,8 @@ function annotationsOf({ lora = [] }: CompileOptions, { recipe, boards }: Job): 
 
 function baseOf({ base: path }: CompileOptions, { base }: Job): CompileReport['base'] {
   return path === undefined || !base ? null : { path, tensors: base.tensors, fourBit: base.fourBit };
+}
+
+function isMerged({ base, lora = [] }: CompileOptions): boolean {
+  return base !== undefined || lora.length > 0;
 }

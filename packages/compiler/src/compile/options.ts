@@ -2,6 +2,7 @@ import type { PrivateKey } from '@flotilla/pack';
 import type { BudgetReport } from '../budget/budget-report.ts';
 import type { LanguageError } from '../evaluate/language-error.ts';
 import type { Combination } from '../lora/combine.ts';
+import type { Requantization } from '../lora/requantization.ts';
 import type { Analysis } from '../analyze/weight-facts.ts';
 import type { Note } from '../pass.ts';
 import type { SplitSizes } from '../splits/split-data.ts';
@@ -128,6 +129,8 @@ export interface CompileReport {
   readonly ratio: number;
   /** What `--base` gave; null without it. */
   readonly base: { readonly path: string; readonly tensors: number; readonly fourBit: number } | null;
+  /** What quantizing took from weights that adapters were merged into; null without `--base` and `--lora`. */
+  readonly requantization: Requantization | null;
   readonly recipe: string;
   readonly nodes: { readonly quantized: number; readonly float: number };
   readonly float: readonly { readonly node: string; readonly op: string; readonly reason: string }[];
