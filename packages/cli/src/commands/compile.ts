@@ -292,7 +292,8 @@ function latencyRows({ quantized, fp32, speedup, interval, threads, cleanup }: L
 /** Where the weights came from, and what quantizing took from them. */
 function mergeRows({ base, requantization }: CompileReport): [string, string][] {
   const rows: [string, string][] = [];
-  if (base) rows.push(['base', `${base.tensors} tensors of ${base.path}, ${base.fourBit} of them dequantized from 4 bits`]);
+  if (base)
+    rows.push(['base', `${base.tensors} tensors of ${base.path}, ${base.fourBit} of them dequantized from 4 bits`]);
   if (requantization) {
     const { layers, snrDb, worst } = requantization;
     const each = `the worst ${worst.snrDb.toFixed(1)} dB, ${worst.node}`;
