@@ -40,6 +40,11 @@ export const calibrate = definePass({
 function valuesFor(graph: Graph, later: readonly RecipeStep[]): readonly string[] {
   const wanted = later.filter(({ pass }) => pass === 'quantize-int8-static');
   const plans = wanted.map(({ options }) => staticOptions.parse(options));
-  const any = [true, false].map((floatPooled) => ({ floatPooled, keepFirst: 0, exclude: [] }));
+  const any = [true, false].map((floatPooled) => ({
+    floatPooled,
+    integerExcitation: true,
+    keepFirst: 0,
+    exclude: [],
+  }));
   return observedValues(graph, plans.length > 0 ? plans : any);
 }

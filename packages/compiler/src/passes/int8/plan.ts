@@ -37,6 +37,11 @@ export interface PlanOptions {
    * channel, and an error in it is not evened out as rounding is. Its convolutions take next to no time.
    */
   readonly floatPooled: boolean;
+  /**
+   * With `floatPooled`, whether only the gate is float and the product with it is in integers: that spares three passes
+   * over the whole value, for a little more rounding (on labels 2.05 instead of 1.92 % mean distance of the outputs).
+   */
+  readonly integerExcitation: boolean;
   /** Whether calibration saw the value, or enough to know its range. */
   readonly isObserved: (value: string) => boolean;
 }
@@ -159,7 +164,7 @@ function readsIntegers(planning: Planning, node: Node, role: Role): boolean {
     const made = roles.get(graph.producer(name) ?? node);
     return made !== undefined && made !== role && made.kind !== 'stored';
   };
-  return data.every(isInteger);
+  return data.some(isInteger) && data.every((name) => isInteger(name) || isExcitation(planning, node, name));
 }
 
 function roleBetween(planning: Planning, node: Node, integer: ReadonlySet<string>): Role | undefined {
@@ -184,7 +189,15 @@ function roleBetween(planning: Planning, node: Node, integer: ReadonlySet<string
   const data = node.opType === 'Sigmoid' || node.opType === 'LeakyRelu' ? [x] : node.inputs;
   const intoFloat =
     pooled.has(output) && graph.consumers(output).every((reader) => roles.get(reader)?.kind === 'stored');
-  return data.every((name) => integer.has(name)) && !intoFloat ? { kind: 'compute' } : undefined;
+  const ready = data.every((name) => integer.has(name) || isExcitation(planning, node, name));
+  return ready && data.some((name) => integer.has(name)) && !intoFloat ? { kind: 'compute' } : undefined;
+}
+
+/** A pooled gate, computed in float, that scales the channels of integers. */
+function isExcitation({ graph, options, pooled }: Planning, node: Node, name: string): boolean {
+  const gate = graph.producer(name);
+  const isGate = gate?.opType === 'HardSigmoid' || gate?.opType === 'Sigmoid';
+  return options.integerExcitation && node.opType === 'Mul' && pooled.has(name) && isGate;
 }
 
 /** What a node cuts its input to, where 0 lies between the bounds. */

@@ -24,6 +24,8 @@ export const staticOptions = z.strictObject({
   exclude: z.array(z.string()).default([]),
   /** See `PlanOptions`. */
   floatPooled: z.boolean().default(true),
+  /** See `PlanOptions`. */
+  integerExcitation: z.boolean().default(false),
 });
 
 export type StaticOptions = z.output<typeof staticOptions>;
