@@ -55,6 +55,7 @@ describe('a data set of its own judges', () => {
     expect(await read(search.choose)).toEqual([1, 5, 9]);
     expect(await read(search.calibrate)).toEqual([0, 2, 3, 4, 6, 7, 8]);
     expect(search.sizes).toEqual({ calibrate: 7, choose: 3, judge: 5 });
+    expect(search.warnings).toEqual([expect.stringContaining('a quarter of 10 samples chooses')]);
   });
   test('what was read from the other part is left out of it; what was not, is not', async () => {
     const { calibrate, judge } = await splitData(numbers(10), numbers(6, { first: 6 }), { search: false });

@@ -115,23 +115,25 @@ interface Space {
 
 async function sense({ source, fp32 }: Job, bench: Bench, options: CompileOptions): Promise<Space> {
   const { isText } = source.folder;
-  const cleaned = (await applyRecipe(source.model, builtInRecipe('fp32', undefined))).model;
+  const cleaned = (await applyRecipe(source.model, builtInRecipe('fp32', undefined), { signal: options.signal })).model;
   const units = unitsOf(cleaned.graph);
   const sensed: DataSet = firstOf(bench.choose, SENSED);
   const feeds = [];
   for await (const { inputs } of calibrationData(sensed, fp32.session.inputs, source.tokenizer).samples())
     feeds.push(inputs);
   const reference = await referenceOf(cleaned, feeds, isText);
-  const table = await sensitivities(cleaned, units, reference, {
-    signal: options.signal,
-    progress: (done, total) => options.onProgress?.({ step: 'budget: sensitivity', done, total }),
-  });
+  const { signal } = options;
+  const progress = (done: number, total: number): void =>
+    options.onProgress?.({ step: 'budget: sensitivity', done, total });
+  const table = await sensitivities(cleaned, units, reference, { signal, progress });
   const data = isText ? undefined : bench.calibrationData;
   return {
     units,
     table,
     plans: sweep(table),
-    staticNoises: data ? await staticNoises(cleaned, units, reference, data) : [],
+    staticNoises: data
+      ? await staticNoises(cleaned, units, reference, { calibrationData: data, signal, progress })
+      : [],
   };
 }
 
@@ -140,6 +142,8 @@ async function measureMixed(
   limits: readonly Limit[],
   measure: (candidate: Candidate) => Promise<Point | undefined>,
 ): Promise<void> {
+  // Nothing to mix: all weights are small, or computed.
+  if (units.length === 0) return;
   const mixed = (plan: Plan): Promise<Point | undefined> => measure(candidateOf(plan, units, table));
   for (let i = 1; i <= ALONG; i++) {
     const plan = plans[Math.round((i / (ALONG + 1)) * (plans.length - 1))];

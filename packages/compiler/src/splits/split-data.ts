@@ -42,7 +42,10 @@ export async function splitData(
   if (evaluation && !search) return cut(data, evaluation, { choose: [], judge: [] }, data.length ?? null);
   const count = data.length ?? (await countSamples(data));
   const choose = search ? [1] : [];
-  if (evaluation) return cut(data, evaluation, { choose, judge: [] }, count);
+  if (evaluation) {
+    const few = `a quarter of ${count} samples chooses between candidates: fewer than ${FEWEST / 4} tell little`;
+    return { ...cut(data, evaluation, { choose, judge: [] }, count), warnings: count < FEWEST ? [few] : [] };
+  }
   if (count >= FEWEST) return cut(data, undefined, { choose, judge: [3] }, count);
   const few = `${count} samples are too few for three splits (${FEWEST} are needed: a quarter of them judges)`;
   const warnings = [`${few}: nothing is left to judge; give --eval, or more --data`];
