@@ -114,6 +114,17 @@ describe('a chat template', () => {
     expect(ids[0]).toBe(1);
   });
 
+  test('writes the special tokens itself: those that the post-processor puts before a plain prompt are left out', () => {
+    const single = [{ SpecialToken: { id: '<s>', type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }];
+    const special_tokens = { '<s>': { id: '<s>', ids: [1], tokens: ['<s>'] } };
+    const processor = { type: 'TemplateProcessing', single, pair: single, special_tokens };
+    const changedFiles = changed('tokenizer.json', (json) => set(json, 'post_processor', processor));
+    const own = [['chat_template.jinja', Buffer.from(template)]] as const;
+    const tokenizer = loadTokenizer(new Map([...changedFiles, ...own]));
+    expect(tokenizer.encode('good day')[0]).toBe(1);
+    expect(tokenizer.encodeChat(turn).filter((id) => id === 1)).toEqual([1]);
+  });
+
   test.each([
     ['that is none', undefined, 'has no chat template'],
     ['that is not Jinja', '{% for %}', 'chat template'],
