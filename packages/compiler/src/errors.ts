@@ -22,7 +22,7 @@ export type CompilerErrorCode =
   | 'compiler/lora-home'
   /** doc: a module of an adapter has another shape than the layer of its name; the adapter is for another base model */
   | 'compiler/lora-shape'
-  /** doc: a layer finds no weights in the checkpoint for --base, though some of its shape find no layer; use --lora-map */
+  /** doc: a layer finds no weights in the checkpoint for --base though others do: another model's, or use --lora-map */
   | 'compiler/base'
   /** doc: the adapters cannot be combined this way, named in the message; merge them one after the other (`cat`) */
   | 'compiler/lora-combine'

@@ -90,6 +90,26 @@ test('a layer without weights, and weights of its shape without a layer: refused
   });
 });
 
+test('a checkpoint that lacks a layer, or fits nowhere, is refused', async () => {
+  const whole = await openBaseWeights(join(fixtures, 'base'));
+  const only = (kept: (name: string) => boolean) => ({
+    path: 'a-checkpoint',
+    tensors: new Map([...whole.tensors].filter(([name]) => kept(name))),
+    floats: (name: string) => whole.floats(name),
+    close: () => whole.close(),
+  });
+  const model = await openModel(join(fixtures, 'tiny.onnx'));
+  const torn = only((name) => !name.endsWith('1.attn.k_proj.weight'));
+  await expect(loadBase(model.graph, torn)).rejects.toMatchObject({
+    code: 'compiler/base',
+    message:
+      'a-checkpoint: no weights for /model/layers.1/attn/k_proj/MatMul [8, 8], though layers beside them have some',
+  });
+  const none = only(() => false);
+  await expect(loadBase(model.graph, none)).rejects.toThrow('not one of its tensors belongs to a layer');
+  await whole.close();
+});
+
 test('compile takes base and adapter together, and says what it took', async () => {
   const out = join(dir, 'compiled.onnx');
   const report = await compile(join(fixtures, 'tiny.onnx'), out, {

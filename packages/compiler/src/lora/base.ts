@@ -25,7 +25,7 @@ export interface LoadBaseOptions {
 /**
  * Puts a checkpoint's weights in the place of the graph's own: the ONNX file gives the graph alone. 4-bit weights come
  * dequantized, so that an adapter trained beside them is merged into the numbers that it saw.
- * @throws {CompilerError} `compiler/base` where a layer finds no weights and weights of its shape find no layer;
+ * @throws {CompilerError} `compiler/base` where a layer finds no weights and weights of its shape find no layer, or neighbours have some;
  *   `compiler/lora-home`, `compiler/lora-shape`; what checkpoint throws
  */
 export async function loadBase(
@@ -41,6 +41,11 @@ export async function loadBase(
   const tied = embedding ? empty.filter((home) => isOutputOf(home, embedding, isTiedBase)) : [];
   const own = empty.filter((home) => home.node.opType !== 'Gather' && !tied.includes(home));
   checkShapes(own, left, weights);
+  checkNeighbours(
+    own,
+    homes.filter(({ node }) => filled.has(node)),
+    weights,
+  );
   const edits = new LayerEdits(graph);
   for (const [name, place] of placed) place.put(edits, await weights.floats(name));
   for (const home of tied) if (embedding) tie(edits, home, embedding);
@@ -111,6 +116,25 @@ function checkShapes(empty: readonly Home[], left: readonly string[], weights: B
     const hint = 'send them there by a file for --lora-map';
     throw new CompilerError('compiler/base', message, { where: weights.path, hint });
   }
+}
+
+/**
+ * A graph may hold products that are no parameters (a filter bank), and keeps those; but a checkpoint that fits nowhere, or
+ * has weights for one part of a block and not for the other, is not this model's.
+ */
+function checkNeighbours(empty: readonly Home[], filled: readonly Home[], { path }: BaseWeights): void {
+  const fail = (what: string): never => {
+    throw new CompilerError('compiler/base', `${path}: ${what}`, { where: path });
+  };
+  if (filled.length === 0) fail('not one of its tensors belongs to a layer of the graph');
+  const blocks = new Set(filled.flatMap(blocksOf));
+  const torn = empty.filter((home) => blocksOf(home).some((block) => blocks.has(block)));
+  if (torn.length > 0) fail(`no weights for ${list(torn)}, though layers beside them have some`);
+}
+
+/** Modules that a layer lies in directly. */
+function blocksOf({ paths }: Home): readonly string[] {
+  return paths.map((path) => path.slice(0, Math.max(0, path.lastIndexOf('.')))).filter((block) => block !== '');
 }
 
 function warningsOf(own: readonly Home[], left: readonly string[], { path, tensors }: BaseWeights): readonly string[] {
