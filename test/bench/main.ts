@@ -8,12 +8,13 @@ import { describeMachine, type Machine } from './machine.ts';
 import { type BuildFigures, measureBuild } from './measure.ts';
 import { benchText } from './text/bench-text.ts';
 
-// main [--json] [--quick]: the builds that the project is measured on; main text [--folder DIR]: text generation.
+// main [--json] [--quick]: the builds that the project is measured on; main text [--peers] [--folder DIR]: text generation.
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     json: { type: 'boolean', default: false },
     quick: { type: 'boolean', default: false },
+    peers: { type: 'boolean', default: false },
     folder: { type: 'string' },
   },
 });

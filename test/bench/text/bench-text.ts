@@ -4,50 +4,72 @@ import { join } from 'node:path';
 import { print } from '../../tiers/run.ts';
 import { describeMachine } from '../machine.ts';
 import { measureText, type TextFigures } from './measure-text.ts';
-import { textBuilds } from './text-builds.ts';
+import { openPeers, type Peer } from './peers.ts';
+import { textBuilds, writeTextModel } from './text-builds.ts';
 
 export interface TextBenchOptions {
   readonly json: boolean;
   readonly quick: boolean;
+  /** Beside transformers.js and llama.cpp. */
+  readonly peers: boolean;
   /** Where models are kept from one run to the next; else in a temporary folder. */
   readonly folder?: string | undefined;
 }
 
 /** Text generation with the random-weight Llama, int4 beside fp32, one thread, everything in turns. */
-export async function benchText({ json, quick, folder }: TextBenchOptions): Promise<void> {
+export async function benchText({ json, quick, peers, folder }: TextBenchOptions): Promise<void> {
   const dir = folder ?? (await mkdtemp(join(tmpdir(), 'flotilla-text-')));
   const say = (line: string): void => void process.stderr.write(`${line}\n`);
   try {
     const builds = await textBuilds(dir, say);
+    const others = peers ? await openPeers(dir, await writeTextModel(dir), say) : [];
+    const running = others.filter((it): it is Peer => 'ask' in it);
+    const skipped = others.filter((it) => 'skipped' in it);
     const load = loadavg()[0] ?? 0;
-    const figures = await measureText(builds, quick ? { rounds: 3, steps: 3 } : { rounds: 11, steps: 8 }, say);
-    if (json) print(JSON.stringify({ machine: await describeMachine(), text: figures, load }));
-    else printText(figures, load);
+    const rounds = quick ? { rounds: 3, steps: 4 } : { rounds: 9, steps: 8 };
+    const figures = await measureText(builds, running, rounds, say).finally(() => {
+      for (const peer of running) peer.close();
+    });
+    if (json) print(JSON.stringify({ machine: await describeMachine(), text: figures, skipped, load }));
+    else printText(figures, skipped, load);
   } finally {
     if (folder === undefined) await rm(dir, { recursive: true, force: true });
   }
 }
 
-function printText(figures: readonly TextFigures[], load: number): void {
+function printText(
+  figures: readonly TextFigures[],
+  skipped: readonly { readonly name: string; readonly skipped: string }[],
+  load: number,
+): void {
   const [base] = figures;
   const fused = figures.find(({ name }) => name === 'fp32 fused');
   if (!base || !fused) return;
   const times = (value: number) => `${value.toFixed(2)} ×`;
-  print(`\ntext generation, 161 M parameters, random weights, 1 thread, load ${load.toFixed(1)} before`);
-  const rate = (one: TextFigures, context: string) => one.tokensPerSecond[context] ?? Number.NaN;
+  const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
+  print(
+    `\ntext generation, 161 M parameters, random weights, 1 thread, load ${load.toFixed(1)} before; × fp32 as exported`,
+  );
   for (const one of figures) {
-    const speeds = Object.keys(one.tokensPerSecond).map(
-      (context) =>
-        `${rate(one, context).toFixed(1)} tokens/s behind ${context} (${times(rate(one, context) / rate(base, context))})`,
-    );
-    const memory = one.privateBytes === null ? '–' : `${(one.privateBytes / 1e6).toFixed(0)} MB private`;
-    const share =
-      one.privateBytes === null ? '' : ` (${((100 * one.privateBytes) / (base.privateBytes ?? 1)).toFixed(0)} %)`;
-    print(`  ${one.name.padEnd(14)}${speeds.join(', ')}`);
+    const contexts = Object.keys(one.tokensPerSecond);
+    const speeds = contexts.map((context) => {
+      const [mine = Number.NaN, theirs = Number.NaN] = [one, base].map((it) => it.tokensPerSecond[context]);
+      return `${mine.toFixed(1)} tokens/s behind ${context} (${times(mine / theirs)})`;
+    });
+    const memory = contexts.map((context) => {
+      const [mine, theirs] = [one, base].map((it) => it.privateBytes[context] ?? Number.NaN);
+      return `${((mine ?? 0) / 1e6).toFixed(0)} MB private behind ${context} (${percent((mine ?? 0) / (theirs ?? 1))})`;
+    });
+    const same = times(fused.prefillMs / one.prefillMs);
+    print(`  ${one.name.padEnd(20)}${speeds.join(', ')}`);
     print(
-      `  ${''.padEnd(14)}prefill ${one.prefillMs.toFixed(0)} ms (${times(base.prefillMs / one.prefillMs)}, on the same graph ${times(fused.prefillMs / one.prefillMs)}), ${memory}${share}, outside of ONNX Runtime ${(100 * one.outsideShare).toFixed(1)} %`,
+      `  ${''.padEnd(20)}prefill ${one.prefillMs.toFixed(0)} ms (${times(base.prefillMs / one.prefillMs)}, fused ${same}), ${memory.join(', ')}`,
     );
-    const shares = one.operators.slice(0, 5).map(({ op, share: part }) => `${op} ${(100 * part).toFixed(0)} %`);
-    print(`  ${''.padEnd(14)}a step goes to ${shares.join(', ')}`);
+    if (one.outsideShare === null) continue;
+    const shares = one.operators.slice(0, 4).map(({ op, share }) => `${op} ${percent(share)}`);
+    print(
+      `  ${''.padEnd(20)}outside of ONNX Runtime ${percent(one.outsideShare)}; a step goes to ${shares.join(', ')}`,
+    );
   }
+  for (const { name, skipped: why } of skipped) print(`  ${name.padEnd(20)}skipped: ${why}`);
 }

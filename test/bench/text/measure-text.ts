@@ -1,17 +1,18 @@
 import { decoderFeeds, type LoadedSession, profileOperators, spawnSession } from '@flotilla/runtime';
+import type { Peer } from './peers.ts';
 import { someTokens, type TextBuild } from './text-builds.ts';
 
 export interface TextFigures {
   readonly name: string;
   /** Medians of steps taken in turns with every other build's. */
   readonly tokensPerSecond: { readonly [context: string]: number };
-  /** Of a step: all that is not ONNX Runtime's `run`, messages between processes among it. */
-  readonly outsideShare: number;
+  /** Of a step: all that is not ONNX Runtime's `run`, messages between processes among it. Not known of peers. */
+  readonly outsideShare: number | null;
   /** Of 128 tokens. */
   readonly prefillMs: number;
-  /** Of the process that holds the model, after all of this. */
-  readonly privateBytes: number | null;
-  /** One step behind 64 tokens, by operator, the greatest first. */
+  /** Of the process that holds the model, after decoding behind so many tokens. */
+  readonly privateBytes: { readonly [context: string]: number | null };
+  /** One step behind 64 tokens, by operator, the greatest first; empty for peers. */
   readonly operators: readonly { readonly op: string; readonly us: number; readonly share: number }[];
 }
 
@@ -25,91 +26,140 @@ export interface TextRounds {
 const CONTEXTS = [64, 1000] as const;
 const PREFILL = 128;
 
-interface Running {
-  readonly build: TextBuild;
-  readonly session: LoadedSession;
-  readonly walls: Map<number, number[]>;
-  readonly outside: number[];
-  readonly prefills: number[];
+/** One of those that take turns: ours or a peer. */
+interface Runner {
+  readonly name: string;
+  /** Reads tokens into an empty cache. */
+  prefill(ids: readonly number[]): Promise<number>;
+  /** Milliseconds of each step behind `context` tokens, and the share of it spent outside of ONNX Runtime. */
+  decode(context: number, steps: number): Promise<readonly { readonly ms: number; readonly outside: number | null }[]>;
+  privateBytes(): Promise<number | null>;
+  operators(): Promise<TextFigures['operators']>;
 }
 
-/** All builds side by side, each in a process of its own, measured in turns. */
+/** All builds and peers side by side, each in a process of its own, measured in turns. */
 export async function measureText(
   builds: readonly TextBuild[],
+  peers: readonly Peer[],
   { rounds, steps }: TextRounds,
   say: (line: string) => void,
 ): Promise<readonly TextFigures[]> {
-  const running: Running[] = [];
+  const sessions: LoadedSession[] = [];
   try {
+    const runners: Runner[] = [];
     for (const build of builds) {
       const session = await spawnSession(build.path, { ...build.options, timeoutMs: 600_000, loadTimeoutMs: 600_000 });
-      running.push({ build, session, walls: new Map(), outside: [], prefills: [] });
+      sessions.push(session);
+      runners.push(ourRunner(build, session));
     }
-    await prefill(running, rounds, say);
-    for (const context of CONTEXTS) await decode(running, context, { rounds, steps }, say);
+    runners.push(...peers.map(peerRunner));
+    const records = runners.map((runner) => new Record(runner));
+    say(`prefill of ${PREFILL} tokens`);
+    // Every first round warms up.
+    for (let round = 0; round <= rounds; round++)
+      for (const record of records) await record.prefill(someTokens(PREFILL, round), round > 0);
+    for (const context of CONTEXTS) {
+      say(`decoding behind ${context} tokens`);
+      for (let round = 0; round <= rounds; round++)
+        for (const record of records) await record.decode(context, steps, round > 0);
+      for (const record of records) await record.weigh(context);
+    }
     const figures: TextFigures[] = [];
-    for (const one of running) figures.push(await figuresOf(one));
+    for (const record of records) figures.push(await record.figures());
     return figures;
   } finally {
-    for (const { session } of running) await session.close();
+    for (const session of sessions) await session.close();
   }
 }
 
-async function prefill(running: readonly Running[], rounds: number, say: (line: string) => void): Promise<void> {
-  say(`prefill of ${PREFILL} tokens`);
-  // The first round warms up.
-  for (let round = 0; round <= rounds; round++)
-    for (const { session, prefills } of running) {
-      const ids = someTokens(PREFILL, round);
+function ourRunner(build: TextBuild, session: LoadedSession): Runner {
+  let behind = 0;
+  return {
+    name: build.name,
+    async prefill(ids) {
+      behind = 0;
       const start = performance.now();
       await session.decode({ ids, batch: 1, past: 0, choice: greedy });
-      if (round > 0) prefills.push(performance.now() - start);
-    }
-}
-
-async function decode(
-  running: readonly Running[],
-  context: number,
-  { rounds, steps }: TextRounds,
-  say: (line: string) => void,
-): Promise<void> {
-  say(`decoding behind ${context} tokens`);
-  for (const { session, walls } of running) {
-    await session.decode({ ids: someTokens(context), batch: 1, past: 0 });
-    walls.set(context, []);
-  }
-  for (let round = 0; round <= rounds; round++)
-    for (const { session, walls, outside } of running)
+      return performance.now() - start;
+    },
+    async decode(context, steps) {
+      if (behind !== context) await session.decode({ ids: someTokens(context), batch: 1, past: 0 });
+      behind = context;
+      const taken = [];
       for (let step = 0; step < steps; step++) {
         const start = performance.now();
         // Behind the same tokens every time: what is read is dropped again by the next step.
         const { modelMs } = await session.decode({ ids: someTokens(1, step), batch: 1, past: context, choice: greedy });
-        const wall = performance.now() - start;
-        if (round === 0) continue;
-        walls.get(context)?.push(wall);
-        if (context === CONTEXTS[0]) outside.push(1 - modelMs / wall);
+        const ms = performance.now() - start;
+        taken.push({ ms, outside: 1 - modelMs / ms });
       }
+      return taken;
+    },
+    privateBytes: async () => (await session.memory()).privateBytes,
+    operators: () => operatorsOf(build, session),
+  };
 }
 
-async function figuresOf({ build, session, walls, outside, prefills }: Running): Promise<TextFigures> {
-  const { privateBytes } = await session.memory();
-  const times = await profileOperators(build.path, [decoderFeeds(session.inputs, [1], CONTEXTS[0])], {
-    ...build.options,
-    runs: 10,
-  });
+function peerRunner(peer: Peer): Runner {
+  return {
+    name: peer.name,
+    prefill: async (ids) => (await peer.ask(ids, 0)).prefillMs,
+    async decode(context, steps) {
+      const { stepMs } = await peer.ask(someTokens(context), steps);
+      return stepMs.map((ms) => ({ ms, outside: null }));
+    },
+    privateBytes: () => peer.privateBytes(),
+    operators: async () => [],
+  };
+}
+
+class Record {
+  private readonly runner: Runner;
+  private readonly prefills: number[] = [];
+  private readonly steps = new Map<number, number[]>();
+  private readonly outside: number[] = [];
+  private readonly bytes = new Map<number, number | null>();
+
+  constructor(runner: Runner) {
+    this.runner = runner;
+  }
+
+  async prefill(ids: readonly number[], counts: boolean): Promise<void> {
+    const ms = await this.runner.prefill(ids);
+    if (counts) this.prefills.push(ms);
+  }
+
+  async decode(context: number, steps: number, counts: boolean): Promise<void> {
+    const taken = await this.runner.decode(context, steps);
+    if (!counts) return;
+    this.steps.set(context, [...(this.steps.get(context) ?? []), ...taken.map(({ ms }) => ms)]);
+    for (const { outside } of taken) if (outside !== null && context === CONTEXTS[0]) this.outside.push(outside);
+  }
+
+  async weigh(context: number): Promise<void> {
+    this.bytes.set(context, await this.runner.privateBytes());
+  }
+
+  async figures(): Promise<TextFigures> {
+    return {
+      name: this.runner.name,
+      tokensPerSecond: Object.fromEntries([...this.steps].map(([context, ms]) => [context, 1000 / median(ms)])),
+      outsideShare: this.outside.length > 0 ? median(this.outside) : null,
+      prefillMs: median(this.prefills),
+      privateBytes: Object.fromEntries(this.bytes),
+      operators: await this.runner.operators(),
+    };
+  }
+}
+
+async function operatorsOf({ path, options }: TextBuild, { inputs }: LoadedSession): Promise<TextFigures['operators']> {
+  const times = await profileOperators(path, [decoderFeeds(inputs, [1], CONTEXTS[0])], { ...options, runs: 10 });
   const byOp = new Map<string, { us: number; share: number }>();
   for (const { op, us, share } of times) {
     const sum = byOp.get(op) ?? { us: 0, share: 0 };
     byOp.set(op, { us: sum.us + us, share: sum.share + share });
   }
-  return {
-    name: build.name,
-    tokensPerSecond: Object.fromEntries(CONTEXTS.map((context) => [context, 1000 / median(walls.get(context) ?? [])])),
-    outsideShare: median(outside),
-    prefillMs: median(prefills),
-    privateBytes,
-    operators: [...byOp].map(([op, sum]) => ({ op, ...sum })).toSorted((a, b) => b.us - a.us),
-  };
+  return [...byOp].map(([op, sum]) => ({ op, ...sum })).toSorted((a, b) => b.us - a.us);
 }
 
 const greedy = { sampling: {}, draws: [0], allowed: [undefined] };

@@ -75,14 +75,15 @@ export async function textBuilds(folder: string, say: (line: string) => void): P
   const builds: TextBuild[] = [{ name: 'fp32', path: source, options: { threads: 1 } }];
   const add = async (name: string, make: (model: Model) => Model | Promise<Model>) => {
     const path = join(folder, name.replaceAll(' ', '-'), 'model.onnx');
-    say(`${name} …`);
-    const { model, session } = lowerModel(await make(await openModel(source)), await loadBoard('host'), {
-      cache: 'rows',
-    });
+    const lower = async (model: Model) => lowerModel(model, await loadBoard('host'), { cache: 'rows' });
     if (!(await exists(path))) {
+      say(`${name} …`);
+      const { model } = await lower(await make(await openModel(source)));
       await mkdir(join(path, '..'), { recursive: true });
       await writeModel(model, path, { externalData: external });
     }
+    // How it is loaded depends on the board alone: no weight here is int8 behind a QuantizeLinear.
+    const { session } = await lower(await openModel(source));
     builds.push({ name, path, options: { threads: 1, config: session } });
   };
   const quantize = async (model: Model, block: number, cache: 'fp32' | 'int8') =>
