@@ -1,10 +1,12 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { compile } from '@flotilla/compiler';
 import { BIG_LLAMA, randomWeights } from '../../models/random-llama.ts';
 import { root } from '../../tiers/run.ts';
+import { writeGenaiFolder } from '../peers/genai-folder.ts';
 import { writeGguf } from '../peers/gguf.ts';
 
 /** What a peer is asked: to read tokens into an empty cache, and to generate. */
@@ -24,9 +26,11 @@ export interface Peer {
 export type PeerOrReason = Peer | { readonly name: string; readonly skipped: string };
 
 const NODE_LLAMA_CPP = 'node-llama-cpp@3.21.1';
+const GENAI = 'onnxruntime-genai==0.18.0';
 const scripts = join(root, 'test', 'bench', 'peers');
 
-/** transformers.js on the fp32 files and on our 4-bit folder, llama.cpp on the same weights as Q4_0; one thread each. */
+/** transformers.js on the fp32 files and on our 4-bit folder, onnxruntime-genai and llama.cpp (Q4_0) on the same
+ * weights; one thread each. */
 export async function openPeers(
   folder: string,
   fp32: string,
@@ -56,6 +60,13 @@ export async function openPeers(
       });
     return startPeer('transformers.js q4', 'transformers-js.mjs', q4, root);
   });
+  await open('onnxruntime-genai q4', async () => {
+    const home = join(folder, 'genai');
+    const model = join(home, 'model');
+    if (!(await exists(join(model, 'genai_config.json')))) await writeGenaiFolder(fp32, model);
+    const python = installPython(home, GENAI);
+    return startPeer('onnxruntime-genai q4', 'genai.py', model, home, python);
+  });
   await open('llama.cpp Q4_0', async () => {
     const home = join(folder, 'llama-cpp');
     const gguf = join(home, 'model.gguf');
@@ -78,8 +89,28 @@ async function install(home: string, what: string): Promise<void> {
   if (status !== 0) throw new Error(`npm install ${what}: ${stderr.trim().split('\n').at(-1)}`);
 }
 
-async function startPeer(name: string, script: string, model: string, cwd: string): Promise<Peer> {
-  const child = spawn(process.execPath, [join(scripts, script), model], { cwd, stdio: ['pipe', 'pipe', 'pipe'] });
+/** The interpreter of an environment in `home` that holds the package. */
+function installPython(home: string, what: string): string {
+  const python = join(home, 'venv', 'bin', 'python');
+  const run = (command: string, args: readonly string[]) => {
+    const { status, stderr, error } = spawnSync(command, args, { encoding: 'utf8' });
+    if (status !== 0)
+      throw new Error(`${command} ${args.join(' ')}: ${error?.message ?? stderr.trim().split('\n').at(-1)}`);
+  };
+  if (existsSync(python)) return python;
+  run('python3', ['-m', 'venv', join(home, 'venv')]);
+  run(python, ['-m', 'pip', 'install', '--quiet', what]);
+  return python;
+}
+
+async function startPeer(
+  name: string,
+  script: string,
+  model: string,
+  cwd: string,
+  program = process.execPath,
+): Promise<Peer> {
+  const child = spawn(program, [join(scripts, script), model], { cwd, stdio: ['pipe', 'pipe', 'pipe'] });
   let told = '';
   child.stderr.on('data', (chunk: Buffer) => (told = `${told}${chunk.toString()}`.slice(-500)));
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
