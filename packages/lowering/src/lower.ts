@@ -18,7 +18,7 @@ import { dequantize, type QuantizedConstant, quantizedConstant } from './quantiz
 import { hasOverflowingPairs } from './weight-range.ts';
 
 /** Part of every cache key: raised whenever the same pack and board would give another graph. */
-export const LOWERING_VERSION = 3;
+export const LOWERING_VERSION = 4;
 
 /**
  * A model's metadata under this key say 'plain' where fused attention was found to give other numbers than its own: it

@@ -54,6 +54,18 @@ test('plain on request, and inputs and outputs as they were unless rows are aske
   expect([full.inputs, full.outputs]).toEqual([model.graph.inputs, model.graph.outputs]);
 });
 
+test('an RMSNorm without a gain, which clean-up put into the products behind it, is fused as well', async () => {
+  const model = buildLlama(sizes);
+  for (const node of model.graph.walk({ opType: 'Mul' }))
+    if (node.inputs[1]?.endsWith('norm.weight')) model.graph.replaceUses(node.outputs[0] ?? '', node.inputs[0] ?? '');
+  model.graph.removeDead();
+  const { model: lowered, choices } = lowerModel(model, board);
+  expect(choices.filter(({ op }) => op === 'ReduceMean')).toHaveLength(2 * sizes.layers + 1);
+  const [expected = new Float32Array()] = await decode(model, pieces.slice(0, 1));
+  const [found = expected] = await decode(lowered, pieces.slice(0, 1));
+  expect(worst(found, expected)).toBeLessThan(5e-6);
+});
+
 /** Replaces a constant and says why attention then stays as it is. */
 const refusals: { readonly [what: string]: { readonly edit: (model: Model) => void; readonly reason: RegExp } } = {
   'a window of 16 tokens': {

@@ -1,4 +1,4 @@
-import { type Graph, type Node } from '@flotilla/onnx';
+import { type Graph, inferTypes, type Node, tensorFromFloats, type ValueType } from '@flotilla/onnx';
 import type { Choice } from '../lower.ts';
 import { axesOf, madeBy, otherInput, scalar } from './match.ts';
 
@@ -9,10 +9,15 @@ import { axesOf, madeBy, otherInput, scalar } from './match.ts';
  */
 export function fuseRmsNorms(graph: Graph): readonly Choice[] {
   const choices: Choice[] = [];
-  for (const mean of [...graph.nodes].filter(({ opType, domain }) => opType === 'ReduceMean' && domain === '')) {
+  const means = graph.nodes.filter(({ opType, domain }) => opType === 'ReduceMean' && domain === '');
+  const types = means.length > 0 ? inferTypes(graph) : new Map<string, ValueType>();
+  const ones = new Map<number, string>();
+  for (const mean of means) {
     const found = rmsNorm(mean);
-    if (!found) continue;
-    const kernel = replace(found);
+    const width = found && types.get(found.x)?.dims?.at(-1);
+    if (!found || (found.gain === undefined && typeof width !== 'number')) continue;
+    const gain = found.gain ?? onesOf(graph, Number(width), ones);
+    const kernel = replace(found, gain);
     choices.push({ node: found.last.name, op: 'ReduceMean', kernel, reason: 'RMSNorm in one operator' });
   }
   return choices;
@@ -20,9 +25,10 @@ export function fuseRmsNorms(graph: Graph): readonly Choice[] {
 
 interface RmsNorm {
   readonly x: string;
-  readonly gain: string;
+  /** Undefined where there is none. */
+  readonly gain: string | undefined;
   readonly epsilon: number;
-  /** The multiplication by the gain, whose output is the norm's. */
+  /** Its output is the norm's: the multiplication by the gain, or by the inverse root. */
   readonly last: Node;
 }
 
@@ -37,10 +43,12 @@ function rmsNorm(mean: Node): RmsNorm | undefined {
   const root = soleReader(graph, add.outputs[0] ?? '', 'Sqrt');
   if (epsilon === undefined || !root) return undefined;
   const scaled = divided(graph, x, root.outputs[0] ?? '');
-  const last = scaled && soleReader(graph, scaled.outputs[0] ?? '', 'Mul');
+  if (!scaled) return undefined;
+  const last = soleReader(graph, scaled.outputs[0] ?? '', 'Mul');
   const gain = last && otherInput(last, scaled.outputs[0] ?? '');
-  if (!gain || graph.constant(gain)?.dims.length !== 1) return undefined;
-  return { x, gain, epsilon, last };
+  if (gain && graph.constant(gain)?.dims.length === 1) return { x, gain, epsilon, last };
+  // Clean-up may have put the gain into the products that follow.
+  return { x, gain: undefined, epsilon, last: scaled };
 }
 
 /** `x` of `x²`, spelt as a power or as a product. */
@@ -67,7 +75,15 @@ function soleReader(graph: Graph, value: string, opType: string): Node | undefin
   return fits ? reader : undefined;
 }
 
-function replace({ x, gain, epsilon, last }: RmsNorm): string {
+/** The kernels want a gain. */
+function onesOf(graph: Graph, width: number, made: Map<number, string>): string {
+  const name = made.get(width) ?? graph.uniqueName(`ones_${width}`);
+  if (!made.has(width)) graph.addInitializer(name, tensorFromFloats([width], new Float32Array(width).fill(1)));
+  made.set(width, name);
+  return name;
+}
+
+function replace({ x, epsilon, last }: RmsNorm, gain: string): string {
   const { graph } = last;
   const [output = ''] = last.outputs;
   const sum = madeBy(graph, x, 'Add');
