@@ -54,7 +54,8 @@ function printText(
     const contexts = Object.keys(one.tokensPerSecond);
     const speeds = contexts.map((context) => {
       const [mine = Number.NaN, theirs = Number.NaN] = [one, base].map((it) => it.tokensPerSecond[context]);
-      return `${mine.toFixed(1)} tokens/s behind ${context} (${times(mine / theirs)})`;
+      const [best = Number.NaN, bestTheirs = Number.NaN] = [one, base].map((it) => it.bestTokensPerSecond[context]);
+      return `${mine.toFixed(1)} tokens/s behind ${context} (${times(mine / theirs)}; at best ${best.toFixed(1)}, ${times(best / bestTheirs)})`;
     });
     const memory = contexts.map((context) => {
       const [mine, theirs] = [one, base].map((it) => it.privateBytes[context] ?? Number.NaN);
@@ -63,7 +64,7 @@ function printText(
     const same = times(fused.prefillMs / one.prefillMs);
     print(`  ${one.name.padEnd(20)}${speeds.join(', ')}`);
     print(
-      `  ${''.padEnd(20)}prefill ${one.prefillMs.toFixed(0)} ms (${times(base.prefillMs / one.prefillMs)}, fused ${same}), ${memory.join(', ')}`,
+      `  ${''.padEnd(20)}prefill ${one.prefillMs.toFixed(0)} ms (${times(base.prefillMs / one.prefillMs)}, fused ${same}; at best ${one.bestPrefillMs.toFixed(0)}, fused ${times(fused.bestPrefillMs / one.bestPrefillMs)}), ${memory.join(', ')}`,
     );
     if (one.outsideShare === null) continue;
     const shares = one.operators.slice(0, 4).map(({ op, share }) => `${op} ${percent(share)}`);
