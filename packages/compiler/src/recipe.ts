@@ -18,7 +18,18 @@ export interface RecipeStep {
   readonly options: unknown;
 }
 
-const builtInNames = ['clean-up', 'clean', 'int8', 'int8-dynamic', 'int4', 'nf4', 'fp4', 'fp16', 'fp32'] as const;
+const builtInNames = [
+  'clean-up',
+  'clean',
+  'int8',
+  'int8-dynamic',
+  'int8-weights',
+  'int4',
+  'nf4',
+  'fp4',
+  'fp16',
+  'fp32',
+] as const;
 type BuiltInName = (typeof builtInNames)[number];
 
 const document = z.strictObject({
@@ -70,13 +81,14 @@ function builtInName(weights: string, activations: string | undefined): BuiltInN
   if (weights === 'int8') {
     if (activations === undefined || activations === 'int8') return 'int8';
     if (activations === 'dynamic') return 'int8-dynamic';
+    if (activations === 'none') return 'int8-weights';
   }
   const weightOnly = (['int4', 'nf4', 'fp4', 'fp16', 'fp32'] as const).find((name) => name === weights);
   if (weightOnly !== undefined && (activations ?? 'none') === 'none') return weightOnly;
   throw new CompilerError(
     'compiler/recipe',
     `no built-in recipe for weights ${weights} with activations ${activations ?? 'unset'}`,
-    { hint: 'int8 goes with int8 or dynamic; int4, nf4, fp4, fp16 and fp32 with none; else write a recipe' },
+    { hint: 'int8 goes with int8, dynamic or none; int4, nf4, fp4, fp16 and fp32 with none; else write a recipe' },
   );
 }
 

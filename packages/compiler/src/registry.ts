@@ -4,6 +4,7 @@ import { analyze } from './passes/analyze.ts';
 import { calibrate } from './passes/calibrate.ts';
 import { checkAttention } from './passes/check-attention.ts';
 import { convertCodebook } from './passes/convert-codebook.ts';
+import { convertInt8 } from './passes/convert-int8.ts';
 import { convertFp16 } from './passes/convert-fp16.ts';
 import { cancelTransposes } from './passes/cancel-transposes.ts';
 import { convertInt4 } from './passes/convert-int4.ts';
@@ -57,6 +58,7 @@ const passes: readonly Pass[] = [
   correctBias,
   quantizeInt8Dynamic,
   convertInt4,
+  convertInt8,
   quantizeKvCache,
   convertCodebook,
   convertFp16,
