@@ -75,7 +75,10 @@ export const compile: CommandModule<Globals, Args> = {
         default: 'int8',
         describe: 'int8, int4, nf4, fp4, fp16 or fp32 (clean-up only)',
       })
-      .option('activations', { type: 'string', describe: 'int8, dynamic or none (weights alone); default: by the weights' })
+      .option('activations', {
+        type: 'string',
+        describe: 'int8, dynamic or none (weights alone); default: by the weights',
+      })
       .option('block', { type: 'number', describe: 'Weights that share a scale, for int4, nf4 and fp4: 16 to 256' })
       .option('method', {
         type: 'string',
