@@ -15,6 +15,6 @@ test('--weights int8 --activations none: every weight int8 with a scale per outp
     const scale = model.graph.constant(dequantize.inputs[1] ?? '');
     return scale && floats(scale).length;
   });
-  expect(scales.toSorted()).toEqual([100, 48]);
+  expect(new Set(scales)).toEqual(new Set([100, 48]));
   expect([...model.graph.walk({ opType: 'QuantizeLinear' })]).toHaveLength(0);
 });
