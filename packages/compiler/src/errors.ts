@@ -30,6 +30,8 @@ export type CompilerErrorCode =
   | 'compiler/lora-map'
   /** doc: the adapter says that it was trained for another base model than this; give that base, or --lora-any-base */
   | 'compiler/lora-base'
+  /** doc: an adapter cannot stay beside the base (--lora-mode branch), or not with these options; the message says why; merge it */
+  | 'compiler/lora-branch'
   /** doc: a node would run many times slower than meant on a board that the pack is for; the message has the mend, `--force` ships it */
   | 'compiler/cliff'
   /** doc: what comes in a later release, such as a model that is quantized already; the message names it */

@@ -1,7 +1,9 @@
 /** Codes travel in reports and `--json`: never renamed. */
 export type LoweringErrorCode =
   /** doc: a DequantizeLinear's weights, scales and block length do not fit each other; the pack was not made by this compiler, or is damaged */
-  'lowering/shape';
+  | 'lowering/shape'
+  /** doc: an adapter names a layer that the graph does not have, or that is no product or embedding; it belongs to another model */
+  | 'lowering/branch';
 
 /** A graph that cannot be specialised. */
 export class LoweringError extends Error {

@@ -54,6 +54,8 @@ export type PackErrorCode =
   | 'pack/permission'
   /** The disk or file system failed; the message has its reason. */
   | 'pack/io'
+  /** A file of an adapter's factors is damaged or not in the layout of safetensors; compile the pack again. */
+  | 'pack/adapter'
   /** Golden vectors are damaged or not in the layout of safetensors; compile the pack again. */
   | 'pack/golden';
 

@@ -1,3 +1,4 @@
+export { type AdapterPart, type PackAdapter, readAdapter, writeAdapter } from './adapter.ts';
 export { assemblePack, blobPath } from './assemble.ts';
 export { createPack } from './create.ts';
 export { PackError, type PackErrorCode } from './errors.ts';

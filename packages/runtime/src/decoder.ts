@@ -11,6 +11,8 @@ export interface DecodeStep {
   readonly batch: number;
   /** Tokens of the cache that stay; what lies behind them is dropped. 0: an empty cache. */
   readonly past: number;
+  /** As in `RunOptions`; what the cache holds must have been read with the same. */
+  readonly adapter?: string | null | undefined;
   /** Undefined: no token is wanted, the ids are only read. */
   readonly choice?: TokenChoice | undefined;
 }
@@ -48,7 +50,7 @@ export class Decoder {
   }
 
   /** @throws {RuntimeError} as `Session.run`; the cache is then empty */
-  async step({ ids, batch, past, choice }: DecodeStep): Promise<DecodeAnswer> {
+  async step({ ids, batch, past, adapter, choice }: DecodeStep): Promise<DecodeAnswer> {
     const { io, cache, session } = this;
     const length = ids.length / batch;
     if (!Number.isSafeInteger(length) || length === 0 || past > (batch === this.rows.length ? cache.length : 0))
@@ -66,7 +68,7 @@ export class Decoder {
       };
       const fetches = io.caches.map(({ output }) => output);
       const start = performance.now();
-      const outputs = await session.run(feeds, { fetches: choice ? ['logits', ...fetches] : fetches });
+      const outputs = await session.run(feeds, { fetches: choice ? ['logits', ...fetches] : fetches, adapter });
       const modelMs = performance.now() - start;
       cache.take(outputs, length);
       if (!choice) return { ids: [], modelMs };

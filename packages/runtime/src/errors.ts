@@ -30,6 +30,8 @@ export type RuntimeErrorCode =
   | 'runtime/not-text'
   /** doc: the pack has no model, golden vectors or tolerance for this board's class; compile it for this board */
   | 'runtime/pack'
+  /** doc: no adapter of this name lies beside the model, or one belongs to another model; `flotilla pack ls` lists them */
+  | 'runtime/adapter'
   /** doc: the lowered model cannot be written beside its final name; see the cause (space, permission) */
   | 'runtime/cache'
   /** doc: a latency histogram cannot be decoded */

@@ -1,6 +1,7 @@
 import { type GoldenCase, type Pack, readGolden, type Tolerance } from '@flotilla/pack';
 import type { Board } from '@flotilla/boards';
 import { RuntimeError } from './errors.ts';
+import { halfToNumber } from './half.ts';
 import type { TextModel } from './text-model.ts';
 import type { LoadedSession, TensorValue } from './types.ts';
 
@@ -32,16 +33,19 @@ const GREEDY = 'greedy';
 export async function textGolden(
   text: TextModel,
   prompts: readonly string[],
-  options: { readonly maxTokens?: number | undefined } = {},
+  options: { readonly maxTokens?: number | undefined; readonly adapter?: string | undefined } = {},
 ): Promise<GoldenCase[]> {
   const cases: GoldenCase[] = [];
   for (const prompt of prompts) {
     const ids = text.tokenizer.encode(prompt);
-    const { data, dims } = await text.logits(ids);
+    const { adapter, maxTokens = 24 } = options;
+    const { data, dims } = await text.logits(ids, { adapter: adapter ?? null });
     const last = data.slice(-(dims[1] ?? 0));
-    const { ids: greedy } = await text.generate(prompt, { maxTokens: options.maxTokens ?? 24, reusePrefix: false });
+    const how = { maxTokens, reusePrefix: false, adapter: adapter ?? null };
+    const { ids: greedy } = await text.generate(prompt, how);
     cases.push({
       name: prompt,
+      ...(adapter !== undefined && { adapter }),
       inputs: { [IDS]: int64(ids) },
       outputs: { [LOGITS]: { dtype: 'float32', dims: [1, last.length], data: last }, [GREEDY]: int64(greedy) },
     });
@@ -83,7 +87,7 @@ function isAllowed({ error, allowed }: GoldenDeviation): boolean {
 
 async function checkTensors(one: GoldenCase, session: LoadedSession, tolerance: Tolerance): Promise<GoldenDeviation[]> {
   const names = Object.keys(one.outputs);
-  const outputs = await session.run(one.inputs, { fetches: names });
+  const outputs = await session.run(one.inputs, { fetches: names, adapter: one.adapter ?? null });
   return names.map((output) => ({
     case: one.name,
     output,
@@ -97,16 +101,18 @@ async function checkText(one: GoldenCase, text: TextModel, tolerance: Tolerance)
   const greedy = Array.from(numbersOf(one.outputs[GREEDY]));
   if (ids.length === 0 || expected?.dtype !== 'float32')
     throw new RuntimeError('runtime/pack', `golden case ${JSON.stringify(one.name)} is not one for text`);
-  const { data } = await text.logits(ids);
+  const adapter = one.adapter ?? null;
+  const { data } = await text.logits(ids, { adapter });
   const found: TensorValue = { ...expected, data: data.slice(-expected.data.length) };
   const logits = { case: one.name, output: LOGITS, ...deviation(found, expected, tolerance) };
   // Read afresh: kernels for one row and for many differ in their last bits.
-  const answer = await text.generateFromIds(ids, { maxTokens: Math.max(1, greedy.length), reusePrefix: false });
+  const maxTokens = Math.max(1, greedy.length);
+  const answer = await text.generateFromIds(ids, { maxTokens, reusePrefix: false, adapter });
   const split = greedy.findIndex((id, i) => answer.ids[i] !== id);
   if (split < 0) return [logits];
   return [
     logits,
-    await flip(one.name, text, { ids: [...ids, ...greedy.slice(0, split)], id: greedy[split] ?? 0 }, logits.allowed),
+    await flip(one, text, { ids: [...ids, ...greedy.slice(0, split)], id: greedy[split] ?? 0 }, logits.allowed),
   ];
 }
 
@@ -115,12 +121,12 @@ async function checkText(one: GoldenCase, text: TextModel, tolerance: Tolerance)
  * over. How far the golden token lies behind the best one, against twice the allowed error.
  */
 async function flip(
-  name: string,
+  { name, adapter }: GoldenCase,
   text: TextModel,
   { ids, id }: { readonly ids: readonly number[]; readonly id: number },
   allowed: number,
 ): Promise<GoldenDeviation> {
-  const { data, dims } = await text.logits(ids);
+  const { data, dims } = await text.logits(ids, { adapter: adapter ?? null });
   const last = data.subarray(data.length - (dims[1] ?? 0));
   const best = last.reduce((max, value) => Math.max(max, value), Number.NEGATIVE_INFINITY);
   return { case: name, output: GREEDY, error: best - (last[id] ?? Number.NaN), allowed: 2 * allowed };
@@ -151,14 +157,6 @@ function numbersOf(tensor: TensorValue | undefined): ArrayLike<number> {
   if (tensor.dtype === 'float16') return Float32Array.from(tensor.data, halfToNumber);
   if (tensor.dtype === 'int64' || tensor.dtype === 'uint64') return Float64Array.from(tensor.data, Number);
   return tensor.data;
-}
-
-function halfToNumber(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 31;
-  const fraction = bits & 1023;
-  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-  return sign * (exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15));
 }
 
 function int64(ids: readonly number[]): TensorValue & { dtype: 'int64' } {

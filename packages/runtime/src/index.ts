@@ -1,6 +1,7 @@
 export { type Board, loadBoard } from '@flotilla/boards';
 export { type BareComparison, compareWithBare } from './bare.ts';
 export { benchText, type BenchTextOptions, type TextMeasurement } from './bench-text.ts';
+export { branchesOf } from './adapters.ts';
 export { bench, type BenchOptions, type BenchReport } from './bench.ts';
 export { decoderFeeds } from './decoder-feeds.ts';
 export type { ChatMessage } from './chat-template.ts';

@@ -4,6 +4,7 @@ import { type DecodeAnswer, Decoder, type DecodeStep } from './decoder.ts';
 import { RuntimeError } from './errors.ts';
 import { LatencyRecorder } from './latency.ts';
 import { processMemory } from './process-memory.ts';
+import { checkAdapter, factorFeeds, isBranchInput } from './adapters.ts';
 import { checkFeeds, fromOrt, type OrtTensorClass, toOrt } from './tensors.ts';
 import type {
   LoadedSession,
@@ -36,15 +37,21 @@ export async function openSession(modelPath: string, options: SessionOptions = {
   return new LocalSession(session, ort.Tensor, modelPath, options, performance.now() - start);
 }
 
+type OrtTensors = { readonly [name: string]: OrtTensor };
+
 export class LocalSession implements LoadedSession {
   readonly inputs: readonly SessionInput[];
   readonly outputs: readonly SessionInput[];
+  readonly adapters: readonly string[];
+  adapter: string | null = null;
   readonly modelPath: string;
   readonly threads: number;
   readonly coldStart: { readonly processMs: null; readonly loadMs: number };
   /** ONNX Runtime's own session, to compare with. */
   readonly bare: InferenceSession;
   private readonly Tensor: OrtTensorClass;
+  /** What an adapter's branches are fed: made once, so that switching makes nothing. */
+  private readonly factors: ReadonlyMap<string | null, OrtTensors>;
   private decoder: Decoder | undefined;
   private weightsBytes: number | undefined;
   private ran = false;
@@ -63,28 +70,42 @@ export class LocalSession implements LoadedSession {
     this.threads = options.threads ?? 1;
     this.weightsBytes = options.weightsBytes;
     this.coldStart = { processMs: null, loadMs };
-    this.inputs = session.inputMetadata.map(inputOf);
+    const inputs = session.inputMetadata.map(inputOf);
+    this.inputs = inputs.filter((input) => !isBranchInput(input));
+    const factors = factorFeeds(inputs.filter(isBranchInput), options.adapters ?? []);
+    this.factors = new Map([...factors].map(([name, feeds]) => [name, this.ortFeeds(feeds)]));
+    this.adapters = [...factors.keys()].filter((name) => name !== null);
     this.outputs = session.outputMetadata.map(inputOf);
+  }
+
+  use(adapter: string | null): void {
+    checkAdapter(this.adapters, adapter);
+    this.adapter = adapter;
   }
 
   async run(feeds: Tensors, options: RunOptions = {}): Promise<Tensors> {
     if (this.closed) throw new RuntimeError('runtime/closed', 'the session is closed');
     options.signal?.throwIfAborted();
     checkFeeds(this.inputs, feeds);
-    const results = await this.runOrt(this.ortFeeds(feeds), fetchList(options, this.outputs));
+    const { adapter = this.adapter } = options;
+    checkAdapter(this.adapters, adapter);
+    const results = await this.runOrt(
+      { ...this.ortFeeds(feeds), ...this.factors.get(adapter) },
+      fetchList(options, this.outputs),
+    );
     this.ran = true;
     options.signal?.throwIfAborted();
     return tensorsOf(results, options.fetches);
   }
 
-  private ortFeeds(feeds: Tensors): { [name: string]: OrtTensor } {
+  private ortFeeds(feeds: Tensors): OrtTensors {
     const all: { [name: string]: OrtTensor } = {};
     for (const name of Object.keys(feeds)) all[name] = toOrt(this.Tensor, feeds[name] as TensorValue);
     return all;
   }
 
   private async runOrt(
-    feeds: { [name: string]: OrtTensor },
+    feeds: OrtTensors,
     fetches: readonly string[] | undefined,
   ): Promise<InferenceSession.OnnxValueMapType> {
     try {
@@ -101,18 +122,18 @@ export class LocalSession implements LoadedSession {
 
   async measure(feeds: readonly Tensors[], options: MeasureOptions = {}): Promise<Measurement> {
     if (feeds.length === 0) throw new RuntimeError('runtime/input', 'nothing to feed');
-    const { seconds = 3, warmupRuns = 3, maxRuns = Number.POSITIVE_INFINITY, signal } = options;
+    const { seconds = 3, warmupRuns = 3, maxRuns = Number.POSITIVE_INFINITY, adapter, signal } = options;
     const latency = new LatencyRecorder();
-    const firstMs = this.ran ? null : await this.timeOnce(feeds[0] as Tensors);
+    const firstMs = this.ran ? null : await this.timeOnce(feeds[0] as Tensors, adapter);
     for (let i = 0; i < warmupRuns; i++) {
       signal?.throwIfAborted();
-      await this.run(feeds[i % feeds.length] as Tensors);
+      await this.run(feeds[i % feeds.length] as Tensors, { adapter });
     }
     const start = performance.now();
     let now = start;
     for (let i = 0; i < maxRuns && now - start < seconds * 1000; i++) {
       signal?.throwIfAborted();
-      await this.run(feeds[i % feeds.length] as Tensors);
+      await this.run(feeds[i % feeds.length] as Tensors, { adapter });
       const end = performance.now();
       latency.record((end - now) * 1000);
       now = end;
@@ -120,9 +141,9 @@ export class LocalSession implements LoadedSession {
     return { latency, firstMs, seconds: (now - start) / 1000 };
   }
 
-  private async timeOnce(feeds: Tensors): Promise<number> {
+  private async timeOnce(feeds: Tensors, adapter: string | null | undefined): Promise<number> {
     const start = performance.now();
-    await this.run(feeds);
+    await this.run(feeds, { adapter });
     return performance.now() - start;
   }
 

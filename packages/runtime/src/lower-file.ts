@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Board } from '@flotilla/boards';
-import type { Choice } from '@flotilla/lowering';
+import type { Branch, Choice } from '@flotilla/lowering';
 import { describeFile, type FileDigest } from './file-digest.ts';
 import { constantBytes } from './weights-bytes.ts';
 
@@ -13,6 +13,13 @@ export interface LoweredFacts {
   readonly files: readonly FileDigest[];
 }
 
+/** A portable model, what it is lowered for, and the layers that adapters change. */
+export interface LoweringPlan {
+  readonly modelPath: string;
+  readonly board: Board;
+  readonly branches: readonly Branch[];
+}
+
 export const LOWERED_MODEL = 'model.onnx';
 /** Weights beside the graph are mapped, not copied: a 108 MB model so takes 108 MB of memory and not 175. */
 const LOWERED_DATA = 'model.data';
@@ -22,12 +29,13 @@ export const LOWERED_FACTS = 'lowered.json';
  * Lowers a model file for a board into a folder that exists: model, data and facts, not yet synced.
  * @throws {OnnxError} for a model that cannot be read; {LoweringError}
  */
-export async function lowerFile(modelPath: string, board: Board, folder: string): Promise<void> {
-  const [{ openModel, writeModel }, { lowerModel }] = await Promise.all([
+export async function lowerFile({ modelPath, board, branches }: LoweringPlan, folder: string): Promise<void> {
+  const [{ openModel, writeModel }, { addBranches, lowerModel }] = await Promise.all([
     import('@flotilla/onnx'),
     import('@flotilla/lowering'),
   ]);
   const { model, session, choices } = lowerModel(await openModel(modelPath), board, { cache: 'rows' });
+  addBranches(model, branches);
   const externalData = { location: LOWERED_DATA, minBytes: 4096 };
   await writeModel(model, join(folder, LOWERED_MODEL), { externalData });
   const files = [

@@ -1,6 +1,6 @@
-import type { Board } from '@flotilla/boards';
 import type { DecodeAnswer, DecodeStep } from './decoder.ts';
 import type { RuntimeErrorCode } from './errors.ts';
+import type { LoweringPlan } from './lower-file.ts';
 import type { MeasureOptions, Memory, SessionInput, SessionOptions, Tensors } from './types.ts';
 
 /** What a parent asks of the process that holds its model; one at a time, except `stop`. */
@@ -10,8 +10,9 @@ export type Request =
       readonly kind: 'run';
       readonly feeds: Tensors;
       readonly fetches: readonly string[] | undefined;
+      readonly adapter: string | null;
     }
-  | { readonly kind: 'lower'; readonly modelPath: string; readonly board: Board; readonly folder: string }
+  | { readonly kind: 'lower'; readonly plan: LoweringPlan; readonly folder: string }
   | { readonly kind: 'decode'; readonly step: DecodeStep }
   | {
       readonly kind: 'measure';
@@ -26,6 +27,7 @@ export interface Answers {
   readonly load: {
     readonly inputs: readonly SessionInput[];
     readonly outputs: readonly SessionInput[];
+    readonly adapters: readonly string[];
     readonly loadMs: number;
   };
   readonly run: Tensors;

@@ -4,11 +4,12 @@ import { join } from 'node:path';
 import { type Board, loadBoard } from '@flotilla/boards';
 import type { Choice } from '@flotilla/lowering';
 import { openPack, type Pack, type PublicKey } from '@flotilla/pack';
+import { branchesOf, packAdapters } from './adapters.ts';
 import { Child } from './child.ts';
 import { RuntimeError } from './errors.ts';
 import { checkGolden, type GoldenReport } from './golden.ts';
 import { openSession } from './local-session.ts';
-import { lowerFile } from './lower-file.ts';
+import { type LoweringPlan, lowerFile } from './lower-file.ts';
 import { loweredModel } from './lowered-cache.ts';
 import { spawnSession } from './spawn-session.ts';
 import { TextModel } from './text-model.ts';
@@ -69,9 +70,11 @@ export async function openRuntime(source: string | Pack, options: RuntimeOptions
     if (pack !== source) closers.push(() => pack.close());
     const cacheDir = options.cacheDir ?? (await mkdtemp(join(tmpdir(), 'flotilla-lowered-')));
     if (options.cacheDir === undefined) closers.push(() => rm(cacheDir, { recursive: true, force: true }));
-    const lower = (modelPath: string, folder: string) => lowerApart(modelPath, board, folder, options);
+    const adapters = await packAdapters(pack);
+    const branches = branchesOf(adapters);
+    const lower = (modelPath: string, folder: string) => lowerApart({ modelPath, board, branches }, folder, options);
     const { path, session: config, choices, weightsBytes } = await loweredModel(pack, board, cacheDir, lower);
-    const sessionOptions = { threads: options.threads ?? 1, config, weightsBytes };
+    const sessionOptions = { threads: options.threads ?? 1, config, weightsBytes, adapters };
     const session = await load(path, sessionOptions, options);
     closers.push(() => session.close());
     const text = pack.config.task === 'text' ? await openText(pack, session) : undefined;
@@ -102,16 +105,16 @@ function load(path: string, session: SessionOptions, options: RuntimeOptions): P
 }
 
 /** A damaged or hostile model is parsed, and its weights rewritten, where neither can hold up this process. */
-async function lowerApart(modelPath: string, board: Board, folder: string, options: RuntimeOptions): Promise<void> {
+async function lowerApart(plan: LoweringPlan, folder: string, options: RuntimeOptions): Promise<void> {
   if (options.isolate === false) {
-    await lowerFile(modelPath, board, folder);
+    await lowerFile(plan, folder);
     return;
   }
   const { loadTimeoutMs = 60_000, memoryCapBytes, signal } = options;
   const child = new Child(memoryCapBytes);
   try {
     await child.started(loadTimeoutMs, signal);
-    await child.ask({ kind: 'lower', modelPath, board, folder }, loadTimeoutMs, signal);
+    await child.ask({ kind: 'lower', plan, folder }, loadTimeoutMs, signal);
   } finally {
     child.kill(new RuntimeError('runtime/closed', 'lowering is over'));
     await child.ended();

@@ -46,10 +46,11 @@ async function answer(request: Request): Promise<void> {
 async function carryOut(request: Request): Promise<Answers[keyof Answers]> {
   if (request.kind === 'load') {
     session = await openSession(request.modelPath, request.options);
-    return { inputs: session.inputs, outputs: session.outputs, loadMs: session.coldStart.loadMs };
+    const { inputs, outputs, adapters } = session;
+    return { inputs, outputs, adapters, loadMs: session.coldStart.loadMs };
   }
   if (request.kind === 'lower') {
-    await lowerFile(request.modelPath, request.board, request.folder);
+    await lowerFile(request.plan, request.folder);
     return null;
   }
   if (!session) throw new RuntimeError('runtime/closed', 'no model is loaded');

@@ -1,3 +1,4 @@
+import { checkAdapter } from './adapters.ts';
 import { Child } from './child.ts';
 import type { DecodeAnswer, DecodeStep } from './decoder.ts';
 import { RuntimeError } from './errors.ts';
@@ -52,6 +53,8 @@ export async function spawnSession(modelPath: string, options: SpawnOptions = {}
 export class ChildSession implements LoadedSession {
   readonly inputs: readonly SessionInput[];
   readonly outputs: readonly SessionInput[];
+  readonly adapters: readonly string[];
+  adapter: string | null = null;
   readonly modelPath: string;
   readonly threads: number;
   readonly coldStart: { readonly processMs: number; readonly loadMs: number };
@@ -74,6 +77,7 @@ export class ChildSession implements LoadedSession {
     this.timeoutMs = timeoutMs;
     this.inputs = loaded.inputs;
     this.outputs = loaded.outputs;
+    this.adapters = loaded.adapters;
     this.coldStart = { processMs, loadMs: loaded.loadMs };
   }
 
@@ -82,15 +86,23 @@ export class ChildSession implements LoadedSession {
     return this.child.pid;
   }
 
+  /** The name goes along with every request: its factors lie in the child. */
+  use(adapter: string | null): void {
+    checkAdapter(this.adapters, adapter);
+    this.adapter = adapter;
+  }
+
   /** An aborted run ends the child: native code cannot be interrupted. */
   async run(feeds: Tensors, options: RunOptions = {}): Promise<Tensors> {
     checkFeeds(this.inputs, feeds); // also in the child; here so that a wrong one costs no copy
-    const { fetches, signal } = options;
-    return this.ask({ kind: 'run', feeds, fetches }, this.timeoutMs, signal);
+    const { fetches, adapter = this.adapter, signal } = options;
+    checkAdapter(this.adapters, adapter);
+    return this.ask({ kind: 'run', feeds, fetches, adapter }, this.timeoutMs, signal);
   }
 
   async decode(step: DecodeStep): Promise<DecodeAnswer> {
-    return this.ask({ kind: 'decode', step }, this.timeoutMs);
+    const { adapter = this.adapter } = step;
+    return this.ask({ kind: 'decode', step: { ...step, adapter } }, this.timeoutMs);
   }
 
   async measure(feeds: readonly Tensors[], options: MeasureOptions = {}): Promise<Measurement> {
@@ -100,7 +112,8 @@ export class ChildSession implements LoadedSession {
     signal?.addEventListener('abort', stop, { once: true });
     try {
       const allowedMs = (rest.seconds ?? 3) * 1000 + this.timeoutMs;
-      const measured = await this.ask({ kind: 'measure', feeds, options: rest }, allowedMs);
+      const { adapter = this.adapter } = rest;
+      const measured = await this.ask({ kind: 'measure', feeds, options: { ...rest, adapter } }, allowedMs);
       return { ...measured, latency: LatencyRecorder.decode(measured.latency) };
     } catch (error) {
       signal?.throwIfAborted();

@@ -1,5 +1,6 @@
 import { randomInt } from 'node:crypto';
 import type { ChatMessage } from './chat-template.ts';
+import { checkAdapter } from './adapters.ts';
 import { type DecoderIo, decoderIo } from './decoder-io.ts';
 import { KvCache } from './kv-cache.ts';
 import { RuntimeError } from './errors.ts';
@@ -29,6 +30,8 @@ export class TextModel {
   private readonly guides: SchemaGuides;
   /** What the session's cache holds, per row. */
   private cached: number[][] = [];
+  /** The adapter that it was read with. */
+  private cachedWith: string | null = null;
   private queue: Promise<unknown> = Promise.resolve();
 
   constructor(session: LoadedSession, tokenizer: TextTokenizer) {
@@ -79,14 +82,20 @@ export class TextModel {
     return results;
   }
 
-  /** Logits `[length, vocabulary]` of a whole sequence, from an empty cache. */
-  async logits(ids: readonly number[]): Promise<TensorValue & { dtype: 'float32' }> {
+  /**
+   * Logits `[length, vocabulary]` of a whole sequence, from an empty cache.
+   * @throws {RuntimeError} `runtime/adapter`
+   */
+  async logits(
+    ids: readonly number[],
+    { adapter }: Pick<GenerateOptions, 'adapter'> = {},
+  ): Promise<TensorValue & { dtype: 'float32' }> {
     return this.alone(async () => {
       const empty = new KvCache(this.io);
       empty.cut(1, 0);
       const place = { batch: 1, past: 0, capacity: 0, lastOnly: false };
       const feeds = { ...empty.feeds(), ...this.io.stepFeeds(ids, place) };
-      const { logits } = await this.session.run(feeds, { fetches: ['logits'] });
+      const { logits } = await this.session.run(feeds, { fetches: ['logits'], adapter });
       if (logits?.dtype !== 'float32')
         throw new RuntimeError('runtime/not-text', `logits are ${logits?.dtype}, not float32`);
       return { dtype: 'float32', dims: logits.dims.slice(1), data: logits.data };
@@ -108,6 +117,10 @@ export class TextModel {
     return this.alone(async () => {
       checkOptions(options);
       this.checkPrompts(prompts);
+      const { adapter = this.session.adapter } = options;
+      checkAdapter(this.session.adapters, adapter);
+      if (adapter !== this.cachedWith) this.cached = []; // keys and values are the adapter's, too
+      this.cachedWith = adapter;
       const seed = options.seed === undefined ? randomInt(2 ** 32) : options.seed >>> 0;
       const constraint = () => (options.schema === undefined ? undefined : this.guides.begin(options.schema));
       const rows = prompts.map(
@@ -161,7 +174,13 @@ export class TextModel {
     };
     const rows = this.cached.length === now.length ? this.cached : now.map((): number[] => []);
     this.cached = []; // until it is known to have gone well
-    const answer = await this.session.decode({ ids: now.flat(), batch: now.length, past, choice });
+    const answer = await this.session.decode({
+      ids: now.flat(),
+      batch: now.length,
+      past,
+      adapter: this.cachedWith,
+      choice,
+    });
     for (const [r, row] of rows.entries()) {
       row.length = past; // in place: a long text is not copied at every token
       row.push(...(now[r] ?? []));

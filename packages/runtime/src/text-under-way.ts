@@ -7,6 +7,8 @@ import { TextStream } from './text-stream.ts';
 import type { TextTokenizer } from './tokenizer.ts';
 
 export interface GenerateOptions extends Sampling {
+  /** The adapter that writes this text; null: none. Default: what `session.use` chose. */
+  readonly adapter?: string | null | undefined;
   /** Default 64. */
   readonly maxTokens?: number | undefined;
   /** The text ends before the first of these that appears. */

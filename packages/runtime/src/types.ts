@@ -34,6 +34,8 @@ export interface SessionOptions {
   readonly profilePrefix?: string | undefined;
   /** Where ONNX Runtime writes the graph that its optimizer made. */
   readonly optimizedPath?: string | undefined;
+  /** Adapters beside the model, as a pack has them: the lowered graph has branches for them. */
+  readonly adapters?: readonly Uint8Array[] | undefined;
   /** What `memory` is to say of the weights, where it is known; else it reads the model's graph once more. */
   readonly weightsBytes?: number | undefined;
 }
@@ -43,16 +45,15 @@ export interface Session {
   readonly inputs: readonly SessionInput[];
   readonly outputs: readonly SessionInput[];
   /** @throws {RuntimeError} `runtime/input`, `runtime/run`; from a child also `runtime/crashed`, `runtime/timeout`, `runtime/memory` */
-  run(
-    feeds: Tensors,
-    options?: { readonly fetches?: readonly string[] | undefined; readonly signal?: AbortSignal | undefined },
-  ): Promise<Tensors>;
+  run(feeds: Tensors, options?: RunOptions): Promise<Tensors>;
   close(): Promise<void>;
 }
 
 export interface RunOptions {
   /** Outputs to return. Default: all. */
   readonly fetches?: readonly string[] | undefined;
+  /** The adapter for this run; null: none. Default: what `use` chose. */
+  readonly adapter?: string | null | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -61,6 +62,8 @@ export interface MeasureOptions {
   readonly seconds?: number | undefined;
   /** Runs before the clock starts. Default 3. */
   readonly warmupRuns?: number | undefined;
+  /** As in `RunOptions`. */
+  readonly adapter?: string | null | undefined;
   /** Default: no bound. */
   readonly maxRuns?: number | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -79,6 +82,12 @@ export interface LoadedSession extends Session {
   readonly threads: number;
   /** `processMs`: from the start of the child process to its first message; null in this process. */
   readonly coldStart: { readonly processMs: number | null; readonly loadMs: number };
+  /** Adapters that lie beside the model. */
+  readonly adapters: readonly string[];
+  /** The one in use; null: the base alone. */
+  readonly adapter: string | null;
+  /** For the runs that follow, which name no other. Nothing is loaded. @throws {RuntimeError} `runtime/adapter` */
+  use(adapter: string | null): void;
   run(feeds: Tensors, options?: RunOptions): Promise<Tensors>;
   /**
    * For a language model: reads tokens into a KV cache and chooses the next, where the model lives.

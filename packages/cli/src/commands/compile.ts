@@ -38,6 +38,7 @@ interface Args extends Globals {
   readonly floor: number | undefined;
   readonly base: string | undefined;
   readonly lora: readonly string[];
+  readonly 'lora-mode': string;
   readonly 'lora-combine': string | undefined;
   readonly 'lora-map': string | undefined;
   readonly 'lora-any-base': boolean;
@@ -129,7 +130,12 @@ export const compile: CommandModule<Globals, Args> = {
         type: 'string',
         array: true,
         default: [],
-        describe: 'PEFT adapter to merge first, DIR[:WEIGHT]',
+        describe: 'PEFT adapter, DIR[:WEIGHT]; repeatable',
+      })
+      .option('lora-mode', {
+        type: 'string',
+        default: 'merge',
+        describe: 'merge, or branch: adapters lie beside the base in the pack, for one request or another',
       })
       .option('lora-combine', {
         type: 'string',
@@ -207,8 +213,8 @@ function pick({ weights, activations, block, method, recipe, data, preprocess, m
   const boards = board.length > 0 ? board : undefined;
   const given = rest['fix-shape'].map(parseShape);
   const fixShapes = given.length > 0 ? Object.fromEntries(given) : undefined;
-  const { 'kv-cache': kvCache, layout } = rest;
-  const how = { weights, activations, block, method, recipe, budget, fixShapes, kvCache, layout };
+  const { 'kv-cache': kvCache, 'lora-mode': loraMode, layout } = rest;
+  const how = { weights, activations, block, method, recipe, budget, fixShapes, kvCache, loraMode, layout };
   return { ...how, data, preprocess, eval: judge, metric, keys, floor, name, threads, force, boards };
 }
 
@@ -246,6 +252,10 @@ function compileText(report: CompileReport): string {
     ['nodes', `${report.nodes.quantized} quantized, ${report.nodes.float} with weights stay float`],
   ];
   rows.push(...mergeRows(report));
+  for (const { name, rank, bytes: size, verdict } of report.adapters ?? []) {
+    const kept = verdict ? `, ${verdict.metric} ${percent(verdict.kept)} kept` : '';
+    rows.push(['adapter', `${name}, rank ${rank}, ${bytes(size)}${kept}`]);
+  }
   if (report.budget) rows.push(['budget', report.budget.why]);
   rows.push(...verdictRows(verdict));
   if (latency) rows.push(...latencyRows(latency));

@@ -23,6 +23,7 @@ interface Args extends Globals {
   readonly seed: number | undefined;
   readonly stop: readonly string[];
   readonly schema: string | undefined;
+  readonly adapter: string | undefined;
   readonly threads: number;
   readonly board: string;
   readonly trust: string | undefined;
@@ -51,6 +52,7 @@ export const run: CommandModule<Globals, Args> = {
       .option('repetition-penalty', { type: 'number', describe: 'Above 1: what was said becomes less probable' })
       .option('seed', { type: 'number', describe: 'The same seed draws the same text' })
       .option('schema', { type: 'string', describe: 'File with a JSON Schema that the answer is valid against' })
+      .option('adapter', { type: 'string', describe: 'One of those beside the model of the pack; default: none' })
       .option('stop', { type: 'string', array: true, default: [], describe: 'Text before which the answer ends' })
       .option('threads', threadsOption())
       .option('board', boardOption())
@@ -74,7 +76,7 @@ export const run: CommandModule<Globals, Args> = {
 
 async function runTensors(argv: Args, model: OpenModel, input: string, signal: AbortSignal): Promise<void> {
   if (argv.output === undefined) throw new CliError('cli/usage', '--output is missing: where do the outputs go?');
-  const outputs = await model.session.run(await readFeeds(input), { signal });
+  const outputs = await model.session.run(await readFeeds(input), { adapter: argv.adapter, signal });
   await writeNpz(argv.output, outputs);
   const shapes = Object.entries(outputs).map(([name, { dtype, dims }]) => ({ name, dtype, dims }));
   print(argv, { output: argv.output, outputs: shapes }, (r) =>
@@ -104,6 +106,7 @@ async function textOptions(argv: Args): Promise<GenerateOptions> {
     minP: argv['min-p'],
     repetitionPenalty: argv['repetition-penalty'],
     seed: argv.seed,
+    adapter: argv.adapter,
     stop: argv.stop,
     schema: argv.schema === undefined ? undefined : await readSchema(argv.schema),
   };

@@ -9,7 +9,8 @@ import type { DataSet } from '../data/data-set.ts';
 import type { Judged } from '../evaluate/judge.ts';
 import { type Golden, takeGolden } from './golden.ts';
 import type { Job } from './job.ts';
-import { judgeBoth } from './judge-both.ts';
+import type { PackedAdapter } from './beside.ts';
+import { judgeAdapters } from './judge-adapters.ts';
 import { compareLatency, type LatencyReport } from './latency.ts';
 import { type LoweredFile, lowerTo } from './lower-to.ts';
 import type { CompileOptions, CompileReport } from './options.ts';
@@ -20,12 +21,13 @@ import type { SavedModel } from './save-model.ts';
 export interface Made {
   readonly portable: SavedModel;
   readonly cleaned: SavedModel | undefined;
+  readonly adapters: readonly PackedAdapter[];
   /** Recipes that were compared before. */
   readonly candidates: number;
 }
 
 /** What was found out about the result. */
-export interface Evidence extends Pick<CompileReport, 'verdict' | 'latency' | 'memory'> {
+export interface Evidence extends Pick<CompileReport, 'verdict' | 'adapters' | 'latency' | 'memory'> {
   readonly golden: Golden;
   /** Whether this machine is of a class that the pack is for. */
   readonly onTarget: boolean;
@@ -37,20 +39,23 @@ const NO_INPUTS = 'no inputs could be made up for this model: the pack has no go
 /** Lowers the result for this machine, judges it, takes golden vectors and measures it, all beside fp32. */
 export async function assess(
   job: Job,
-  { portable, cleaned, candidates }: Made,
+  { portable, cleaned, adapters, candidates }: Made,
   options: CompileOptions,
 ): Promise<Evidence> {
   const { fp32, source, folder, splits, boards } = job;
   const { signal, onProgress, threads = 1 } = options;
-  const lower: Lower = (model, board, name) =>
-    lowerTo(model, board, { folder, threads, tokenizer: source.tokenizer, signal, name });
+  const files = adapters.map(({ bytes }) => bytes);
+  const lower: Lower = (model, board, name) => {
+    const own = { adapters: model === portable ? files : [], name };
+    return lowerTo(model, board, { folder, threads, tokenizer: source.tokenizer, signal, ...own });
+  };
   const host = await lower(portable, await loadBoard('host'));
   const cliffs = [...refuseCliffs(host.cliffs, host.board, options.force === true)];
   // An optimized graph is written in one file, which ends at 2 GiB.
   const optimized = portable.files.length === 1 ? join(folder, 'optimized.onnx') : undefined;
   const quantized = await host.load(optimized);
   try {
-    const judged = await judgeBoth({ ...job, candidates }, quantized, options);
+    const judged = await judgeAdapters({ ...job, candidates }, quantized, adapters, options);
     const { verdict } = judged;
     onProgress?.({ step: 'golden', done: 0, total: undefined });
     const { isText } = source.folder;
@@ -63,11 +68,18 @@ export async function assess(
       cliffs.push(...refuseCliffs(lowered.cliffs, board, options.force === true));
       return lowered;
     };
-    const golden = await takeGolden(quantized, host, { boards, data, madeUp, lower: lowerResult });
+    const golden = await takeGolden(quantized, host, {
+      boards,
+      data,
+      madeUp,
+      adapters: adapters.map(({ name }) => name),
+      lower: lowerResult,
+    });
     const inputs = { data, isText, madeUp };
     const latency = await measure({ fp32, quantized, cleaned, inputs, lower, board: host.board }, options);
     return {
       verdict,
+      ...(adapters.length > 0 && { adapters: judged.adapters }),
       golden,
       latency,
       memory: { fp32: await memoryOf(fp32), quantized: await memoryOf(quantized) },

@@ -7,6 +7,7 @@ import { type Applied, applyRecipe } from '../runner.ts';
 import { accuracyOf, overrun, parseBudget } from '../budget/parse-budget.ts';
 import { searchBudget } from '../budget/search.ts';
 import { assess } from './assess.ts';
+import { checkLoraMode, packAdapters } from './beside.ts';
 import { type Job, openJob } from './job.ts';
 import { countNodes } from './node-counts.ts';
 import { objectionsTo } from './objections.ts';
@@ -29,6 +30,7 @@ export async function compile(path: string, out: string, asked: CompileOptions =
   const start = performance.now();
   const limits = (asked.budget ?? []).map(parseBudget);
   const options = { ...asked, floor: asked.floor ?? accuracyOf(limits) ?? 0.98 };
+  checkLoraMode(out, options);
   const recipe = await recipeOf(options);
   const boards = await boardsOf(options.boards);
   return inWorkFolder(out, async (folder) => {
@@ -41,8 +43,9 @@ export async function compile(path: string, out: string, asked: CompileOptions =
       const portable = await saveModel(applied.model, join(folder, 'model.onnx'));
       const cleans = (options.latencySeconds ?? 0.2) > 0 && options.cleanupLatency !== false;
       const cleaned = cleans ? await saveModel(applied.cleaned, join(folder, 'cleaned.onnx')) : undefined;
+      const adapters = await packAdapters(job.beside, applied, portable);
       const candidates = found?.report.candidates ?? 1;
-      const evidence = await assess(job, { portable, cleaned, candidates }, options);
+      const evidence = await assess(job, { portable, cleaned, adapters, candidates }, options);
       const { verdict, latency, memory } = evidence;
       const report = {
         model: { path, bytes: job.source.bytes, parameters: job.source.parameters },
@@ -55,13 +58,14 @@ export async function compile(path: string, out: string, asked: CompileOptions =
         ...(applied.analysis && { analysis: applied.analysis }),
         warnings: [...job.warnings, ...job.splits.warnings, ...applied.warnings, ...evidence.warnings],
         verdict,
+        ...(evidence.adapters && { adapters: evidence.adapters }),
       };
       options.onProgress?.({ step: 'pack', done: 0, total: undefined });
       const { source } = job;
       const isNamed = found !== undefined || options.recipe !== undefined;
       const weights = isNamed ? job.recipe.name : (options.weights ?? 'int8');
       const annotations = annotationsOf(options, job);
-      const parts = { source, portable, weights, golden: evidence.golden, report, annotations };
+      const parts = { source, portable, adapters, weights, golden: evidence.golden, report, annotations };
       const written = await writeOutput(out, parts, options);
       const result = {
         ...report,
@@ -115,6 +119,6 @@ function baseOf({ base: path }: CompileOptions, { base }: Job): CompileReport['b
   return path === undefined || !base ? null : { path, tensors: base.tensors, fourBit: base.fourBit };
 }
 
-function isMerged({ base, lora = [] }: CompileOptions): boolean {
-  return base !== undefined || lora.length > 0;
+function isMerged({ base, lora = [], loraMode }: CompileOptions): boolean {
+  return base !== undefined || (lora.length > 0 && loraMode !== 'branch');
 }

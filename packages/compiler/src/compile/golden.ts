@@ -28,16 +28,19 @@ export async function takeGolden(
     boards,
     data,
     madeUp,
+    adapters,
     lower,
   }: {
     boards: readonly Board[];
     data: DataSet | undefined;
     /** Used where there is no data. */
     madeUp: readonly Tensors[];
+    /** Of those beside the model; one case each, and one for the base alone. */
+    adapters: readonly string[];
     lower: (board: Board) => Promise<LoweredFile>;
   },
 ): Promise<Golden> {
-  const plan = await planGolden(model, data, madeUp);
+  const plan = { ...(await planGolden(model, data, madeUp)), adapters };
   const cases = await answersOf(model, plan);
   const byDigest = new Map<string, number>([[host.digest, 0]]);
   const measured = new Map<BoardClass, number>();
@@ -50,7 +53,7 @@ export async function takeGolden(
   return { cases, tolerance: tolerances(measured) };
 }
 
-async function differenceOf(lowered: LoweredFile, plan: GoldenPlan, cases: readonly GoldenCase[]): Promise<number> {
+async function differenceOf(lowered: LoweredFile, plan: AdaptedPlan, cases: readonly GoldenCase[]): Promise<number> {
   const model = await lowered.load();
   try {
     return worstDifference(await answersOf(model, plan), cases);
@@ -71,6 +74,8 @@ function onePerClass(host: Board, boards: readonly Board[]): readonly Board[] {
 type GoldenPlan =
   | { readonly kind: 'tensor'; readonly cases: readonly { readonly name: string; readonly inputs: Tensors }[] }
   | { readonly kind: 'text'; readonly prompts: readonly string[] };
+
+type AdaptedPlan = GoldenPlan & { readonly adapters: readonly string[] };
 
 /** The smallest of the first samples, the first prompts, or made-up numbers. */
 async function planGolden(model: Judged, data: DataSet | undefined, madeUp: readonly Tensors[]): Promise<GoldenPlan> {
@@ -100,10 +105,26 @@ async function planGolden(model: Judged, data: DataSet | undefined, madeUp: read
 }
 
 /** What a model answers. Text: the logits of the prompt's last position and the greedy ids that follow. */
-async function answersOf({ session, text }: Judged, plan: GoldenPlan): Promise<readonly GoldenCase[]> {
-  if (plan.kind === 'text') return text ? textGolden(text, plan.prompts, { maxTokens: ANSWER_TOKENS }) : [];
+async function answersOf(model: Judged, { adapters, ...plan }: AdaptedPlan): Promise<readonly GoldenCase[]> {
+  if (adapters.length === 0) return answersWith(model, plan, { count: CASES });
   const answered: GoldenCase[] = [];
-  for (const { name, inputs } of plan.cases) answered.push({ name, inputs, outputs: await session.run(inputs) });
+  for (const adapter of [undefined, ...adapters])
+    answered.push(...(await answersWith(model, plan, { count: 1, adapter })));
+  return answered;
+}
+
+async function answersWith(
+  { session, text }: Judged,
+  plan: GoldenPlan,
+  { count, adapter }: { readonly count: number; readonly adapter?: string | undefined },
+): Promise<readonly GoldenCase[]> {
+  if (plan.kind === 'text')
+    return text ? textGolden(text, plan.prompts.slice(0, count), { maxTokens: ANSWER_TOKENS, adapter }) : [];
+  const answered: GoldenCase[] = [];
+  for (const { name, inputs } of plan.cases.slice(0, count)) {
+    const outputs = await session.run(inputs, { adapter: adapter ?? null });
+    answered.push({ name, ...(adapter !== undefined && { adapter }), inputs, outputs });
+  }
   return answered;
 }
 

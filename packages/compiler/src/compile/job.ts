@@ -7,6 +7,7 @@ import { loadOnnx } from '../evaluate/load-onnx.ts';
 import type { LoadedBase } from '../lora/base.ts';
 import type { Recipe } from '../recipe.ts';
 import { type Splits, splitData } from '../splits/split-data.ts';
+import { type Beside, openBeside } from './beside.ts';
 import type { CompileOptions } from './options.ts';
 import { loadBaseWeights } from './load-base.ts';
 import { mergeAdapters } from './merge-adapters.ts';
@@ -19,10 +20,12 @@ export interface Job {
   readonly folder: string;
   readonly recipe: Recipe;
   readonly boards: readonly Board[];
-  /** The model with its adapters merged. */
+  /** The model with its adapters merged, unless they stay beside it. */
   readonly source: Source;
   /** What `--base` gave. */
   readonly base: LoadedBase | undefined;
+  readonly beside: readonly Beside[];
+  /** With the first adapter merged, where any stay beside the base. */
   readonly fp32: Judged;
   readonly splits: Splits;
   /** Beside those of the passes. */
@@ -39,10 +42,12 @@ export async function openJob(
   options.onProgress?.({ step: 'load', done: 0, total: undefined });
   const source = await openSource(path, signal);
   const base = await loadBaseWeights(source, options);
+  const beside = await openBeside(source, plan.folder, options);
   const isMerged = (await mergeAdapters(source, options)).length > 0 || base !== undefined;
   const merged = join(plan.folder, 'fp32.onnx');
-  if (isMerged) await saveModel(source.model, merged);
-  const fp32 = await loadOnnx(isMerged ? merged : source.folder.onnxPath, source.tokenizer, { threads, signal });
+  if (isMerged && beside.length === 0) await saveModel(source.model, merged);
+  const path32 = beside[0]?.merged.files[0] ?? (isMerged ? merged : source.folder.onnxPath);
+  const fp32 = await loadOnnx(path32, source.tokenizer, { threads, signal });
   try {
     const { inputs } = fp32.session;
     const open = async (data: string | undefined): Promise<DataSet | undefined> =>
@@ -51,6 +56,7 @@ export async function openJob(
     return {
       ...plan,
       source,
+      beside,
       fp32,
       splits: await splitData(data, evaluation, { search: (options.budget ?? []).length > 0 }),
       base,

@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { join } from 'node:path';
 import type { Board } from '@flotilla/boards';
-import { lowerModel } from '@flotilla/lowering';
+import { addBranches, lowerModel } from '@flotilla/lowering';
 import { openModel } from '@flotilla/onnx';
-import type { TextTokenizer } from '@flotilla/runtime';
+import { branchesOf, type TextTokenizer } from '@flotilla/runtime';
 import { type Cliff, findCliffs } from '../cliff/find-cliffs.ts';
 import type { Judged } from '../evaluate/judge.ts';
 import { loadOnnx } from '../evaluate/load-onnx.ts';
@@ -16,6 +16,8 @@ interface LowerOptions {
   readonly tokenizer: TextTokenizer | undefined;
   /** What the file is called. Default 'lowered'. */
   readonly name?: string | undefined;
+  /** Files of adapters that lie beside the model. */
+  readonly adapters?: readonly Uint8Array[] | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -36,8 +38,9 @@ export interface LoweredFile {
 
 /** Lowers a portable model for a board, into the folder; the session settings that lowering chose go with it. */
 export async function lowerTo(portable: SavedModel, board: Board, options: LowerOptions): Promise<LoweredFile> {
-  const { folder, threads, tokenizer, name = 'lowered', signal } = options;
+  const { folder, threads, tokenizer, name = 'lowered', adapters = [], signal } = options;
   const lowered = lowerModel(await openModel(portable.files[0], { signal }), board, { cache: 'rows' });
+  addBranches(lowered.model, branchesOf(adapters));
   const path = join(folder, `${name}-${board.boardClass}.onnx`);
   const { files } = await saveModel(lowered.model, path);
   const hash = createHash('sha256');
@@ -49,6 +52,7 @@ export async function lowerTo(portable: SavedModel, board: Board, options: Lower
     digest: hash.digest('hex'),
     spread: lowered.spread,
     cliffs: findCliffs(lowered.model.graph, board.boardClass),
-    load: (optimizedPath) => loadOnnx(path, tokenizer, { threads, config: lowered.session, optimizedPath, signal }),
+    load: (optimizedPath) =>
+      loadOnnx(path, tokenizer, { threads, config: lowered.session, adapters, optimizedPath, signal }),
   };
 }

@@ -11,8 +11,9 @@ import type { Source } from './source.ts';
  */
 export async function mergeAdapters(
   { model, folder }: Pick<Source, 'model' | 'folder'>,
-  { lora = [], loraCombine, loraMap, loraAnyBase = false }: CompileOptions,
+  { lora = [], loraMode, loraCombine, loraMap, loraAnyBase = false }: CompileOptions,
 ): Promise<readonly MergedModule[]> {
+  if (loraMode === 'branch') return [];
   const adapters: WeightedAdapter[] = [];
   for (const { dir, weight } of lora) {
     const adapter = await openAdapter(dir);

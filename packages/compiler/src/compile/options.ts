@@ -52,6 +52,11 @@ export interface CompileOptions {
   readonly base?: string | undefined;
   /** Adapters, merged before anything is quantized. */
   readonly lora?: readonly LoraSource[] | undefined;
+  /**
+   * 'merge': before anything is quantized. 'branch': the base is quantized alone and the adapters lie beside it in the
+   * pack, one in use at a time. Default 'merge'.
+   */
+  readonly loraMode?: string | undefined;
   /** How several adapters become one. Default: one after the other. */
   readonly loraCombine?: Combination | undefined;
   /** A file that says where modules lie in the graph. */
@@ -115,6 +120,16 @@ export interface MemoryFigures {
   readonly peakRssBytes: number;
 }
 
+/** An adapter beside the base, judged against the float model that it is merged into. */
+export interface AdapterReport {
+  readonly name: string;
+  readonly modules: number;
+  readonly rank: number;
+  /** Of its file in the pack. */
+  readonly bytes: number;
+  readonly verdict: Verdict | null;
+}
+
 /** What `flotilla compile --json` prints. */
 export interface CompileReport {
   readonly model: { readonly path: string; readonly bytes: number; readonly parameters: number };
@@ -140,6 +155,8 @@ export interface CompileReport {
   readonly warnings: readonly string[];
   /** Null where there was nothing to evaluate on. */
   readonly verdict: Verdict | null;
+  /** Adapters beside the base; absent where none is. `verdict` above is then the worst of theirs. */
+  readonly adapters?: readonly AdapterReport[];
   readonly latency: LatencyReport | null;
   readonly memory: { readonly fp32: MemoryFigures; readonly quantized: MemoryFigures };
   /** What a search for a budget found; absent without one. */

@@ -10,12 +10,17 @@ const BLOCKED = new Map([
   ['fp4', 'convert-codebook'],
 ]);
 
+/** Passes that give a layer other inputs than those an adapter beside it was trained on. */
+const MOVES_CHANNELS: ReadonlySet<string> = new Set(['rotate-residual', 'scale-channels', 'smooth-quant', 'equalize']);
+
 /**
  * The recipe that `compile` would run: a file, or the built-in one for the weights with the options that name a part of it.
  * @throws {CompilerError} `compiler/recipe`
  */
 export async function recipeOf(options: CompileOptions): Promise<Recipe> {
-  return withKvCache(await weightsRecipe(options), options.kvCache);
+  const recipe = withKvCache(await weightsRecipe(options), options.kvCache);
+  if (options.loraMode !== 'branch' || options.recipe !== undefined) return recipe;
+  return { ...recipe, passes: recipe.passes.filter(({ pass }) => !MOVES_CHANNELS.has(pass)) };
 }
 
 async function weightsRecipe(options: CompileOptions): Promise<Recipe> {

@@ -3,6 +3,7 @@ import { basename, dirname, join } from 'node:path';
 import { createPack, type PackContents, type SourceFile, writeGolden } from '@flotilla/pack';
 import { CompilerError } from '../errors.ts';
 import type { Golden } from './golden.ts';
+import type { PackedAdapter } from './beside.ts';
 import type { CompileOptions } from './options.ts';
 import type { SavedModel } from './save-model.ts';
 import type { Source } from './source.ts';
@@ -11,6 +12,7 @@ import { checkTransformers, writeTransformers } from './write-transformers.ts';
 export interface OutputParts {
   readonly source: Source;
   readonly portable: SavedModel;
+  readonly adapters: readonly PackedAdapter[];
   readonly weights: string;
   readonly golden: Golden;
   /** Goes into the pack: no times in it, so that the same inputs give the same pack. */
@@ -43,6 +45,8 @@ function contentsOf(parts: OutputParts, options: CompileOptions): PackContents {
     source: path,
   }));
   files.push(...source.folder.files);
+  for (const { name, bytes } of parts.adapters)
+    files.push({ path: `adapters/${name}.safetensors`, role: 'adapter', source: bytes });
   if (options.keys !== undefined) files.push({ path: 'keys.txt', role: 'keys', source: options.keys });
   const isGolden = golden.cases.length > 0;
   if (isGolden) files.push({ path: 'golden.safetensors', role: 'golden', source: writeGolden(golden.cases) });

@@ -105,7 +105,7 @@ function planWhole(
 }
 
 /** Finds every module's home, and by module what each adapter has for it. */
-function placeModules(
+export function placeModules(
   adapters: readonly WeightedAdapter[],
   homes: readonly Home[],
   map: LoraMap,
