@@ -12,7 +12,7 @@ import { openModel, writeModel } from '@flotilla/onnx';
 export async function writeGenaiFolder(fp32: string, out: string): Promise<void> {
   await mkdir(out, { recursive: true });
   const recipe = parseRecipe('name: q4\npasses:\n  - { pass: convert-int4, block: 32, method: rtn, clip: none }\n');
-  const { model } = await applyRecipe(await openModel(join(fp32, 'model.onnx')), recipe);
+  const { model } = await applyRecipe(await openModel(join(fp32, 'onnx', 'model.onnx')), recipe);
   const { model: lowered } = lowerModel(model, await loadBoard('host'), { cache: 'full' });
   await writeModel(lowered, join(out, 'model.onnx'), {
     externalData: { location: 'model.onnx.data', minBytes: 4096 },

@@ -28,7 +28,10 @@ export async function writeTextModel(folder: string): Promise<string> {
   const done = join(dir, 'config.json');
   if (await exists(done)) return dir;
   await mkdir(dir, { recursive: true });
-  await writeModel(buildLlama(BIG_LLAMA), join(dir, 'model.onnx'), { externalData: external });
+  await mkdir(join(dir, 'onnx'));
+  // As transformers.js names external data.
+  const externalData = { ...external, location: 'model.onnx_data' };
+  await writeModel(buildLlama(BIG_LLAMA), join(dir, 'onnx', 'model.onnx'), { externalData });
   for (const name of ['tokenizer.json', 'tokenizer_config.json', 'generation_config.json'])
     await copyFile(join(fixture, name), join(dir, name));
   await writeFile(done, JSON.stringify(config(), undefined, 2));
@@ -55,6 +58,7 @@ function config() {
     eos_token_id: 2,
     pad_token_id: 0,
     torch_dtype: 'float32',
+    'transformers.js_config': { dtype: 'fp32', use_external_data_format: true },
   };
 }
 
@@ -71,7 +75,7 @@ const recipe = (block: number, cache: 'fp32' | 'int8') =>
 
 /** Everything that is compared: as exported, the same in fused operators, int4 at three block lengths, and with an int8 cache. */
 export async function textBuilds(folder: string, say: (line: string) => void): Promise<readonly TextBuild[]> {
-  const source = join(await writeTextModel(folder), 'model.onnx');
+  const source = join(await writeTextModel(folder), 'onnx', 'model.onnx');
   const builds: TextBuild[] = [{ name: 'fp32', path: source, options: { threads: 1 } }];
   const add = async (name: string, make: (model: Model) => Model | Promise<Model>) => {
     const path = join(folder, name.replaceAll(' ', '-'), 'model.onnx');
