@@ -62,15 +62,15 @@ function printText(
       return `${((mine ?? 0) / 1e6).toFixed(0)} MB private behind ${context} (${percent((mine ?? 0) / (theirs ?? 1))})`;
     });
     const same = times(fused.prefillMs / one.prefillMs);
-    print(`  ${one.name.padEnd(20)}${speeds.join(', ')}`);
+    print(`  ${one.name.padEnd(22)}${speeds.join(', ')}`);
     print(
-      `  ${''.padEnd(20)}prefill ${one.prefillMs.toFixed(0)} ms (${times(base.prefillMs / one.prefillMs)}, fused ${same}; at best ${one.bestPrefillMs.toFixed(0)}, fused ${times(fused.bestPrefillMs / one.bestPrefillMs)}), ${memory.join(', ')}`,
+      `  ${''.padEnd(22)}prefill ${one.prefillMs.toFixed(0)} ms (${times(base.prefillMs / one.prefillMs)}, fused ${same}; at best ${one.bestPrefillMs.toFixed(0)}, fused ${times(fused.bestPrefillMs / one.bestPrefillMs)}), ${memory.join(', ')}`,
     );
     if (one.outsideShare === null) continue;
     const shares = one.operators.slice(0, 4).map(({ op, share }) => `${op} ${percent(share)}`);
     print(
-      `  ${''.padEnd(20)}outside of ONNX Runtime ${percent(one.outsideShare)}; a step goes to ${shares.join(', ')}`,
+      `  ${''.padEnd(22)}outside of ONNX Runtime ${percent(one.outsideShare)}; a step goes to ${shares.join(', ')}`,
     );
   }
-  for (const { name, skipped: why } of skipped) print(`  ${name.padEnd(20)}skipped: ${why}`);
+  for (const { name, skipped: why } of skipped) print(`  ${name.padEnd(22)}skipped: ${why}`);
 }
