@@ -50,7 +50,7 @@ function contentsOf(parts: OutputParts, options: CompileOptions): PackContents {
   if (options.keys !== undefined) files.push({ path: 'keys.txt', role: 'keys', source: options.keys });
   const isGolden = golden.cases.length > 0;
   if (isGolden) files.push({ path: 'golden.safetensors', role: 'golden', source: writeGolden(golden.cases) });
-  const report = new TextEncoder().encode(`${JSON.stringify(parts.report, null, 2)}\n`);
+  const report = new TextEncoder().encode(`${JSON.stringify(parts.report)}\n`);
   files.push({ path: 'report.json', role: 'report', source: report });
   return {
     name: packName(options.name ?? source.folder.name),
