@@ -1,5 +1,5 @@
 import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { homedir, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { builds, writeData } from '../models/builds.ts';
@@ -7,8 +7,14 @@ import { print } from '../tiers/run.ts';
 import { describeMachine, type Machine } from './machine.ts';
 import { type BuildFigures, measureBuild } from './measure.ts';
 import { benchText } from './text/bench-text.ts';
+import { benchZoo, sizesOf } from './zoo/bench-zoo.ts';
+import { writeBenchmarks } from './zoo/benchmarks.ts';
+import { benchPeers } from './peers/bench-peers.ts';
+import { tableOf } from './zoo/table.ts';
 
-// main [--json] [--quick]: the builds that the project is measured on; main text [--peers] [--folder DIR]: text generation.
+// main [--json] [--quick]: the builds that the project is measured on; main text [--peers] [--folder DIR]: text generation;
+// main zoo: public models by every recipe; main peers: the same by other tools, beside ours; both with [--only NAME]
+// [--folder DIR] (what is in it is not taken again) [--write] (BENCHMARKS.md).
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
@@ -16,6 +22,8 @@ const { values, positionals } = parseArgs({
     quick: { type: 'boolean', default: false },
     peers: { type: 'boolean', default: false },
     folder: { type: 'string' },
+    only: { type: 'string', multiple: true },
+    write: { type: 'boolean', default: false },
   },
 });
 // The fewer lines, the less a figure says: 100 lines place a share within ± 6 %, 600 within ± 2.5 %.
@@ -28,9 +36,25 @@ const started = performance.now();
 const machine = await describeMachine();
 if (!values.json) printMachine(machine);
 if (positionals[0] === 'text') await benchText(values);
+else if (positionals[0] === 'zoo' || positionals[0] === 'peers') await benchPublic(positionals[0] === 'peers');
 else await benchBuilds();
 const seconds = (performance.now() - started) / 1000;
 if (!values.json) print(`\n${seconds.toFixed(0)} s`);
+
+async function benchPublic(withPeers: boolean): Promise<void> {
+  const load = loadavg()[0] ?? 0;
+  const { quick, only, write } = values;
+  const cache = process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache');
+  const folder = values.folder ?? join(cache, 'flotilla', quick ? 'bench-quick' : 'bench');
+  const options = { quick, only, folder, say };
+  const zoo = await benchZoo(options);
+  const peers = withPeers ? await benchPeers(options, join(cache, 'flotilla', 'peers')) : { lines: [], skipped: [] };
+  if (values.json) print(JSON.stringify({ machine, zoo, peers }));
+  else for (const line of [...tableOf([...zoo, ...peers.lines]), ...peers.skipped]) print(line);
+  const sizes = sizesOf(quick);
+  if (write) say(await writeBenchmarks({ machine, sizes, load, zoo, peers: peers.lines, skipped: peers.skipped }));
+  process.exitCode = zoo.some(({ failed }) => failed !== null) ? 4 : 0;
+}
 
 async function benchBuilds(): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'flotilla-bench-'));
