@@ -37,6 +37,7 @@ def ort(method, source, data, out):
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     ready = out + ".ready.onnx"
+    source = raised(source, out + ".raised.onnx")
     try:
         quant_pre_process(source, ready)
     except Exception:  # symbolic shape inference fails on some of these: its documentation then says to skip it
@@ -91,6 +92,7 @@ def olive(method, source, data, out):
     from olive.passes.onnx.quantization import OnnxDynamicQuantization, OnnxStaticQuantization
 
     folder = out + ".olive"
+    source = raised(source, out + ".raised.onnx")
     if method == "dynamic":
         task = create_pass_from_dict(OnnxDynamicQuantization, {"per_channel": True}, disable_search=True)
     else:
@@ -143,6 +145,21 @@ def aimet(method, source, data, out):
         aimet_onnx.apply_adaround(simulation, samples, num_iterations=1000)
     simulation.compute_encodings(samples)
     onnx.save(simulation.to_onnx_qdq(), out)
+
+
+def raised(source, path):
+    """QDQ with scales per channel is opset 13; a model that cannot be raised is tried as it is."""
+    import onnx
+    from onnx import version_converter
+
+    model = onnx.load(source)
+    if next(one.version for one in model.opset_import if one.domain == "") >= 13:
+        return source
+    try:
+        onnx.save(version_converter.convert_version(model, 13), path)
+        return path
+    except Exception:
+        return source
 
 
 def reader(folder):
