@@ -66,7 +66,7 @@ export async function debug(path: string, options: DebugOptions): Promise<DebugR
     await merge(right, options);
     onProgress?.({ step: 'clean-up', done: 0, total: undefined });
     const cleaned = await cleanedLike(right.model, suspect.report, data, signal);
-    const found = await compareNodes(suspect.model, cleaned ? [cleaned, right.model] : [right.model], data, {
+    const found = await compareNodes(suspect.model, [...cleaned, right.model], data, {
       most: samples,
       signal,
       progress: (step, done, total) => onProgress?.({ step, done, total }),
