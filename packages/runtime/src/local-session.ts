@@ -73,7 +73,9 @@ export class LocalSession implements LoadedSession {
     const inputs = session.inputMetadata.map(inputOf);
     this.inputs = inputs.filter((input) => !isBranchInput(input));
     const factors = factorFeeds(inputs.filter(isBranchInput), options.adapters ?? []);
-    this.factors = new Map([...factors].map(([name, feeds]) => [name, this.ortFeeds(feeds)]));
+    this.factors = new Map(
+      [...factors].flatMap(([name, feeds]) => (Object.keys(feeds).length === 0 ? [] : [[name, this.ortFeeds(feeds)]])),
+    );
     this.adapters = [...factors.keys()].filter((name) => name !== null);
     this.outputs = session.outputMetadata.map(inputOf);
   }
@@ -89,10 +91,10 @@ export class LocalSession implements LoadedSession {
     checkFeeds(this.inputs, feeds);
     const { adapter = this.adapter } = options;
     checkAdapter(this.adapters, adapter);
-    const results = await this.runOrt(
-      { ...this.ortFeeds(feeds), ...this.factors.get(adapter) },
-      fetchList(options, this.outputs),
-    );
+    const all = this.ortFeeds(feeds);
+    const factors = this.factors.get(adapter);
+    // Copying an object of many inputs shows in a model that runs in half a millisecond.
+    const results = await this.runOrt(factors ? { ...all, ...factors } : all, fetchList(options, this.outputs));
     this.ran = true;
     options.signal?.throwIfAborted();
     return tensorsOf(results, options.fetches);
