@@ -20,7 +20,7 @@ export async function compareWithBare(
   feeds: Tensors,
   options: SessionOptions & { readonly runs?: number | undefined } = {},
 ): Promise<BareComparison> {
-  const { runs = 400, ...sessionOptions } = options;
+  const { runs = 200, ...sessionOptions } = options;
   const ort = await import('onnxruntime-node');
   const session = await openSession(modelPath, sessionOptions);
   const bareFeeds = Object.fromEntries(Object.entries(feeds).map(([name, value]) => [name, toOrt(ort.Tensor, value)]));
