@@ -2,32 +2,17 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { compare, compile } from '@flotilla/compiler';
-import { buildModel, tensorFromFloats, tensorInfo, writeModel } from '@flotilla/onnx';
+import { writeModel } from '@flotilla/onnx';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { reportData } from './report-data.ts';
+import { twoProducts } from './small-models.ts';
 
 let dir = '';
 let model = '';
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'compare-'));
   model = join(dir, 'net.onnx');
-  const noise = (rows: number, cols: number, seed: number) =>
-    tensorFromFloats(
-      [rows, cols],
-      Float32Array.from({ length: rows * cols }, (_, i) => Math.sin((i + 1) * seed)),
-    );
-  const net = buildModel({
-    opset: 17,
-    inputs: [tensorInfo('x', 'float32', ['batch', 64])],
-    outputs: [tensorInfo('y', 'float32', ['batch', 10])],
-    nodes: [
-      { opType: 'MatMul', inputs: ['x', 'w1'], outputs: ['a'], name: 'first' },
-      { opType: 'Relu', inputs: ['a'], outputs: ['b'] },
-      { opType: 'MatMul', inputs: ['b', 'w2'], outputs: ['y'], name: 'last' },
-    ],
-    initializers: { w1: noise(64, 96, 0.7), w2: noise(96, 10, 1.3) },
-  });
-  await writeModel(net, model);
+  await writeModel(twoProducts(), model);
 });
 afterAll(() => rm(dir, { recursive: true }));
 

@@ -1,7 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { LoraAdapter, LoraModule } from '@flotilla/checkpoint';
+import type { LoraModule } from '@flotilla/checkpoint';
 import {
   buildModel,
   floats,
@@ -15,6 +15,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { checkBaseModel } from '../src/lora/base-model.ts';
 import { readLoraMap } from '../src/lora/lora-map.ts';
 import { mergeLora } from '../src/lora/merge.ts';
+import { adapter } from './lora-adapter.ts';
 
 let dir = '';
 beforeAll(async () => {
@@ -155,7 +156,7 @@ describe('#34 an adapter for another base', () => {
   });
 
   test.each([
-    ['meta-llama/Llama-3.2-1B', '/home/me/llama-3.2-1b/'],
+    ['meta-llama/Llama-3.2-1B', 'models/llama-3.2-1b/'],
     ['meta-llama/Llama-3.2-1B', 'unsloth/Llama-3.2-1B-bnb-4bit'],
     ['meta-llama/Llama-3.2-1B', undefined],
     [undefined, 'gpt2'],
@@ -163,26 +164,6 @@ describe('#34 an adapter for another base', () => {
     expect(() => checkBaseModel(trained(other), { config: { _name_or_path: own } })).not.toThrow();
   });
 });
-
-function adapter(modules: { readonly [path: string]: LoraModule }): LoraAdapter {
-  const config: LoraAdapter['config'] = {
-    rank: 1,
-    alpha: 1,
-    rankPattern: new Map(),
-    alphaPattern: new Map(),
-    baseModel: undefined,
-    rsLora: false,
-    dora: false,
-    fanInFanOut: false,
-    loraBias: false,
-    bias: 'none',
-    targets: { target: undefined, exclude: [], layers: [], layersPattern: [] },
-    modulesToSave: [],
-    tokenIndices: new Map(),
-  };
-  const byPath = new Map(Object.entries(modules));
-  return { dir: 'an-adapter', config, modules: byPath, parameters: new Map(), tokens: new Map() };
-}
 
 /** `y = x · W`, W `[2, outputs]` and nameless, cut by a Split where there are lengths. */
 function product(name: string, outputs: number, lengths?: readonly number[]): Model {

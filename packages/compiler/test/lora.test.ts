@@ -1,11 +1,12 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type LoraAdapter, type LoraModule, openAdapter, openSafetensors } from '@flotilla/checkpoint';
+import { type LoraModule, openAdapter, openSafetensors } from '@flotilla/checkpoint';
 import { buildModel, floats, type Model, openModel, tensorFromFloats, tensorInfo, writeModel } from '@flotilla/onnx';
 import { decoderFeeds, spawnSession } from '@flotilla/runtime';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { mergeLora } from '../src/lora/merge.ts';
+import { adapter } from './lora-adapter.ts';
 
 const base = 'test/fixtures/models/wordnet-llama-4m/model.onnx';
 const adapters = 'test/fixtures/models/adapters';
@@ -117,27 +118,6 @@ describe('homes', () => {
     ).toThrow('net.proj: lora_A[1] is NaN');
   });
 });
-
-function adapter(modules: { readonly [path: string]: LoraModule }): LoraAdapter {
-  const targets = { target: undefined, exclude: [], layers: [], layersPattern: [] };
-  const config: LoraAdapter['config'] = {
-    rank: 1,
-    alpha: 1,
-    rankPattern: new Map(),
-    alphaPattern: new Map(),
-    baseModel: undefined,
-    rsLora: false,
-    dora: false,
-    fanInFanOut: false,
-    loraBias: false,
-    bias: 'none',
-    targets,
-    modulesToSave: [],
-    tokenIndices: new Map(),
-  };
-  const modulesByPath = new Map(Object.entries(modules));
-  return { dir: 'an-adapter', config, modules: modulesByPath, parameters: new Map(), tokens: new Map() };
-}
 
 /** `y = x · W` with W all ones, 3 in, 2 out; a second node with a weight of its own where it has a name. */
 function linear(kind: string, name: string, weight = 'w', second?: string): Model {

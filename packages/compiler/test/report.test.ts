@@ -2,12 +2,13 @@ import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { compile } from '@flotilla/compiler';
-import { buildModel, tensorFromFloats, tensorInfo, writeModel } from '@flotilla/onnx';
+import { writeModel } from '@flotilla/onnx';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { reportPage } from '../src/report/page.ts';
 import { histogramPlot } from '../src/report/plots.ts';
 import type { ReportData } from '../src/report/report-data.ts';
 import { distribution, reportData } from './report-data.ts';
+import { twoProducts } from './small-models.ts';
 
 let dir = '';
 beforeAll(async () => {
@@ -67,7 +68,7 @@ describe('report.html', () => {
   test('compile --report writes it beside the pack, with what was found out about this model', async () => {
     const reportHtml = join(dir, 'report.html');
     const model = join(dir, 'net.onnx');
-    await writeModel(network(), model);
+    await writeModel(twoProducts(), model);
     const options = { weights: 'int4', boards: ['host'], latencySeconds: 0, reportHtml };
     await compile(model, join(dir, 'out.onnx'), options);
     const page = await readFile(reportHtml, 'utf8');
@@ -80,23 +81,3 @@ describe('report.html', () => {
     expect((await readdir(dir)).toSorted()).toEqual(['net.onnx', 'out.onnx', 'report.html']);
   });
 });
-
-/** Two matrices, of which int4 takes the first. */
-function network() {
-  const noise = (rows: number, cols: number, seed: number) =>
-    tensorFromFloats(
-      [rows, cols],
-      Float32Array.from({ length: rows * cols }, (_, i) => Math.sin((i + 1) * seed)),
-    );
-  return buildModel({
-    opset: 17,
-    inputs: [tensorInfo('x', 'float32', ['batch', 64])],
-    outputs: [tensorInfo('y', 'float32', ['batch', 10])],
-    nodes: [
-      { opType: 'MatMul', inputs: ['x', 'w1'], outputs: ['a'], name: 'first' },
-      { opType: 'Relu', inputs: ['a'], outputs: ['b'] },
-      { opType: 'MatMul', inputs: ['b', 'w2'], outputs: ['y'], name: 'last' },
-    ],
-    initializers: { w1: noise(64, 96, 0.7), w2: noise(96, 10, 1.3) },
-  });
-}

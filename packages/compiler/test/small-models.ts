@@ -49,3 +49,23 @@ export function noise(dims: number[]): NewTensor {
 export function energy(values: Float32Array): number {
   return values.reduce((sum, value) => sum + value * value, 0);
 }
+
+/** Two matrices, of which int4 takes the first. */
+export function twoProducts(): Model {
+  const noise = (rows: number, cols: number, seed: number) =>
+    tensorFromFloats(
+      [rows, cols],
+      Float32Array.from({ length: rows * cols }, (_, i) => Math.sin((i + 1) * seed)),
+    );
+  return buildModel({
+    opset: 17,
+    inputs: [tensorInfo('x', 'float32', ['batch', 64])],
+    outputs: [tensorInfo('y', 'float32', ['batch', 10])],
+    nodes: [
+      { opType: 'MatMul', inputs: ['x', 'w1'], outputs: ['a'], name: 'first' },
+      { opType: 'Relu', inputs: ['a'], outputs: ['b'] },
+      { opType: 'MatMul', inputs: ['b', 'w2'], outputs: ['y'], name: 'last' },
+    ],
+    initializers: { w1: noise(64, 96, 0.7), w2: noise(96, 10, 1.3) },
+  });
+}

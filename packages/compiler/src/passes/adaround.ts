@@ -1,10 +1,8 @@
 import { adaround as roundAdaptively } from '@flotilla/quant';
 import { z } from 'zod';
-import { CompilerError } from '../errors.ts';
 import { definePass } from '../pass.ts';
-import { collectGrams } from './int8/grams.ts';
-import { quantizedLayers } from './int8/layers.ts';
-import { isShallow, roundAnew } from './int8/rounding.ts';
+import { roundLayers } from './int8/round-layers.ts';
+import { isShallow } from './int8/rounding.ts';
 
 /**
  * Moves the integers of static int8 layers up or down by a step wherever that lowers the error of the layer's product on
@@ -23,19 +21,13 @@ export const adaround = definePass({
     damping: z.number().positive().default(0.01),
     sweeps: z.int().positive().default(20),
   }),
-  async run(graph, context, { samples, deepest, damping, sweeps }) {
-    if (!context.samples) throw new CompilerError('compiler/calibration', 'adaround needs calibration data');
-    const layers = quantizedLayers(graph, context.floatModel.graph).filter((layer) => isShallow(layer, deepest));
-    if (layers.length === 0) return graph;
-    const grams = await collectGrams(layers, context, samples);
-    for (const [index, layer] of layers.entries()) {
-      context.signal?.throwIfAborted();
-      const gram = grams[index];
-      if (gram)
-        roundAnew(graph, layer, gram, ({ q, w, scale, gram: sums, most, pairMost, kernel }) =>
-          roundAdaptively(q, w, scale, sums, { most, pairMost, kernel, damping, sweeps }),
-        );
-    }
-    return graph;
-  },
+  run: (graph, context, { samples, deepest, damping, sweeps }) =>
+    roundLayers(
+      graph,
+      context,
+      samples,
+      (layer) => isShallow(layer, deepest),
+      ({ q, w, scale, gram, most, pairMost, kernel }) =>
+        roundAdaptively(q, w, scale, gram, { most, pairMost, kernel, damping, sweeps }),
+    ),
 });

@@ -1,10 +1,8 @@
 import { roundWithFeedback } from '@flotilla/quant';
 import { z } from 'zod';
-import { CompilerError } from '../errors.ts';
 import { definePass } from '../pass.ts';
-import { collectGrams } from './int8/grams.ts';
-import { type QuantizedLayer, quantizedLayers } from './int8/layers.ts';
-import { roundAnew } from './int8/rounding.ts';
+import type { QuantizedLayer } from './int8/layers.ts';
+import { roundLayers } from './int8/round-layers.ts';
 
 /**
  * Rounds the weights of static int8 layers anew, so that their products, not their weights, come out nearest (see
@@ -20,21 +18,14 @@ export const refineWeights = definePass({
     deepest: z.int().positive().default(1024),
     damping: z.number().positive().default(0.01),
   }),
-  async run(graph, context, { samples, deepest, damping }) {
-    if (!context.samples) throw new CompilerError('compiler/calibration', 'refining weights needs calibration data');
-    const layers = quantizedLayers(graph, context.floatModel.graph).filter((layer) => takes(layer, deepest));
-    if (layers.length === 0) return graph;
-    const grams = await collectGrams(layers, context, samples);
-    for (const [index, layer] of layers.entries()) {
-      context.signal?.throwIfAborted();
-      const gram = grams[index];
-      if (gram)
-        roundAnew(graph, layer, gram, ({ w, scale, gram: sums, most, pairMost }) =>
-          roundWithFeedback(w, scale, sums, { most, pairMost, damping }),
-        );
-    }
-    return graph;
-  },
+  run: (graph, context, { samples, deepest, damping }) =>
+    roundLayers(
+      graph,
+      context,
+      samples,
+      (layer) => takes(layer, deepest),
+      ({ w, scale, gram, most, pairMost }) => roundWithFeedback(w, scale, gram, { most, pairMost, damping }),
+    ),
 });
 
 function takes({ original }: QuantizedLayer, deepest: number): boolean {
