@@ -4,6 +4,7 @@ import type { Session, Tensors } from '@flotilla/runtime';
 import type { z } from 'zod';
 import type { Analysis } from './analyze/weight-facts.ts';
 import type { Calibration } from './calibrate/calibration.ts';
+import type { Kernels } from './kernels/kernels.ts';
 import type { RecipeStep } from './recipe.ts';
 
 /**
@@ -45,11 +46,16 @@ export interface PassContext {
     model: Model,
     options?: { readonly optimization?: 'disabled' | 'basic' | 'all' | undefined },
   ) => Promise<Session>;
+  /** Converts weights, on threads where there are some. */
+  readonly kernels: Kernels;
+  /** The model is too large to be run: what a pass would compare by running it, it says was not compared. */
+  readonly unrun?: boolean | undefined;
   /** The steps of the recipe that follow: what is prepared here need not be more than they ask for. */
   readonly later: readonly RecipeStep[];
   /** The one board this is compiled for; undefined for a portable result. */
   readonly board: Board | undefined;
-  readonly progress: (done: number, total: number | undefined) => void;
+  /** `unit` says what is counted; default: things of the pass. */
+  readonly progress: (done: number, total: number | undefined, unit?: 'bytes') => void;
   readonly signal: AbortSignal | undefined;
 }
 

@@ -51,7 +51,7 @@ test('a model becomes a pack that runs, with a verdict, and golden vectors that 
   expect(report.float).toEqual([{ node: 'last', op: 'MatMul', reason: 'only 960 weights' }]);
   expect(report.latency?.quantized.p50Us).toBeGreaterThan(0);
   expect(report.latency?.cleanup?.p50Us).toBeGreaterThan(0);
-  expect(report.memory.quantized.weightsBytes).toBeLessThan(report.memory.fp32.weightsBytes);
+  expect(report.memory?.quantized.weightsBytes).toBeLessThan(report.memory?.fp32.weightsBytes ?? 0);
   expect(steps).toEqual(new Set([...steps, 'load', 'convert-int4', 'evaluate', 'golden', 'latency', 'pack']));
   const pack = await openPack(out);
   expect(pack.digest).toBe(report.pack.digest);

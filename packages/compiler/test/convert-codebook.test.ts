@@ -7,6 +7,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Kernels } from '../src/kernels/kernels.ts';
 import type { PassContext } from '../src/pass.ts';
 import { convertCodebook } from '../src/passes/convert-codebook.ts';
 import { convertFp16 } from '../src/passes/convert-fp16.ts';
@@ -95,6 +96,7 @@ async function convert(model: Model, options: object, pass = convertCodebook): P
   const context = {
     note: (_: Node, reason: string) => reasons.push(reason),
     progress: () => undefined,
+    kernels: new Kernels(),
   } as unknown as PassContext;
   await pass.run(model.graph, context, pass.options.parse(options));
   return reasons;

@@ -16,6 +16,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openModelSession } from '../src/calibrate/model-session.ts';
 import { findPass } from '../src/registry.ts';
 import { convertInt4 } from '../src/passes/convert-int4.ts';
+import { Kernels } from '../src/kernels/kernels.ts';
 import type { Outcome, PassContext } from '../src/pass.ts';
 import { build, energy, input, node, noise } from './small-models.ts';
 
@@ -165,6 +166,7 @@ async function convert(model: Model, options: object = {}, samples?: Tensors[]):
   const context = {
     note: (at: Node, reason: string, outcome?: Outcome) => notes.push({ node: at.name, outcome, reason }),
     progress: () => undefined,
+    kernels: new Kernels(),
     floatModel: cloneModel(model),
     open: openModelSession,
     samples:

@@ -12,6 +12,7 @@ import {
 import type { Tensors } from '@flotilla/runtime';
 import { describe, expect, test } from 'vitest';
 import { openModelSession } from '../src/calibrate/model-session.ts';
+import { Kernels } from '../src/kernels/kernels.ts';
 import type { PassContext } from '../src/pass.ts';
 import { convertInt4 } from '../src/passes/convert-int4.ts';
 import { rotateResidual } from '../src/passes/rotate-residual.ts';
@@ -182,6 +183,7 @@ async function apply(
   const context = {
     note: (_: Node, reason: string) => reasons.push(reason),
     progress: () => undefined,
+    kernels: new Kernels(),
     open: openModelSession,
     floatModel: model,
     samples:

@@ -67,6 +67,7 @@ export function reportData(): ReportData {
         chosen: 'mixed-1',
         why: 'mixed-1: of 3 candidates the best one within 3.00 MB',
       },
+      resumedBytes: 0,
       seconds: 12,
       peakRssBytes: 300_000_000,
     },

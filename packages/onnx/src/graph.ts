@@ -10,6 +10,7 @@ import { GraphNode } from './node.ts';
 import type { Placing } from './placing.ts';
 import { nodeProperties } from './properties.ts';
 import type { Rope } from './rope.ts';
+import { moveToFile } from './scratch.ts';
 import { StoredGraph } from './stored-graph.ts';
 import { MemoryTensor, type StoredTensor } from './tensor.ts';
 import type { Graph, NewNode, NewTensor, Tensor, ValueInfo } from './types.ts';
@@ -170,7 +171,8 @@ export class GraphBody implements Graph {
       throw new OnnxError('onnx/duplicate', `an initializer "${name}" would have the name of a node's output`, {
         where: name,
       });
-    const added = new MemoryTensor(name, tensor);
+    const { scratch } = this.model;
+    const added = new MemoryTensor(name, scratch ? moveToFile(tensor, scratch) : tensor);
     this.#initializers.set(name, added);
     this.model.names.take(name);
     this.#remake(name);

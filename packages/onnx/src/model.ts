@@ -7,6 +7,7 @@ import type { Message } from './message.ts';
 import { ModelNames } from './model-names.ts';
 import type { Placing } from './placing.ts';
 import { Rope } from './rope.ts';
+import type { ScratchFile } from './scratch.ts';
 import type { Model } from './types.ts';
 import { type Field, WIRE_BYTES } from './wire.ts';
 
@@ -24,6 +25,8 @@ export class OnnxModel implements Model {
   readonly graph: GraphBody;
   readonly names: ModelNames;
   edited: boolean;
+  /** Where new constants go that are not small; undefined: they stay in memory. */
+  scratch: ScratchFile | undefined;
   /** What the file says; edits are told by comparison. Shared by clones. */
   readonly #plain: onnx.ModelProto;
   #irVersion: number;
@@ -35,6 +38,7 @@ export class OnnxModel implements Model {
     this.message = message;
     this.folder = folder;
     this.edited = from?.edited ?? false;
+    this.scratch = from?.scratch;
     this.#plain = from === undefined ? message.decode(onnx.ModelProto, fields, plainFields) : from.#plain;
     this.#irVersion = from?.irVersion ?? Number(toBigInt(this.#plain.irVersion));
     this.#opset = new Map(from?.opset ?? this.#plain.opsetImport.map(opsetEntry));

@@ -1,8 +1,9 @@
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { OnnxError } from './errors.ts';
 import { ExternalFolder } from './external.ts';
 import { Message } from './message.ts';
 import { OnnxModel } from './model.ts';
+import type { ScratchFile } from './scratch.ts';
 import { MemorySource, openSource, type Source } from './source.ts';
 import type { Model } from './types.ts';
 
@@ -35,6 +36,17 @@ export function decodeModel(
 export function cloneModel(model: Model): Model {
   const original = ownModel(model);
   return new OnnxModel(original.message, original.folder, original);
+}
+
+/** From now on, constants that are added to the model or its clones are written to the file and read when they are asked for. */
+export function keepConstantsIn(model: Model, file: ScratchFile): void {
+  ownModel(model).scratch = file;
+}
+
+/** The files that the model's external data lies in. */
+export function dataFiles(model: Model): readonly string[] {
+  const { root, locations } = ownModel(model).folder;
+  return root === undefined ? [] : [...locations].map((location) => join(root, location));
 }
 
 export function ownModel(model: Model): OnnxModel {

@@ -5,6 +5,7 @@ import { type ExternalFolder, type ExternalRange, parseExternal } from './extern
 import { toBigInt, toLong } from './long.ts';
 import { bytesFields, type Message } from './message.ts';
 import { Rope } from './rope.ts';
+import { type FileSlice, TensorInFile } from './scratch.ts';
 import { countTyped, type TypedData, typedField, typedToRaw } from './tensor-data.ts';
 import type { DataType, NewTensor, Tensor } from './types.ts';
 import type { Field } from './wire.ts';
@@ -67,6 +68,18 @@ export class StoredTensor implements Tensor {
         return typedToRaw(this.message.source, this.#place.data, this.dtype, this.byteLength);
       case 'strings':
         throw this.#error('onnx/data-type', 'holds strings, which have no raw form', 'read them with strings()');
+    }
+  }
+
+  part(start: number, end: number): Uint8Array {
+    switch (this.#place.kind) {
+      case 'raw':
+        return this.message.source.read(this.#place.start + start, this.#place.start + end);
+      case 'external':
+        return this.#place.range.read(start, end);
+      case 'typed':
+      case 'strings':
+        return this.bytes().subarray(start, end);
     }
   }
 
@@ -161,16 +174,18 @@ export class StoredTensor implements Tensor {
   }
 }
 
-/** A constant made here. Its bytes are the caller's: shared, not copied. */
+/** A constant made here. Its bytes are the caller's: shared, not copied, or left in the file that they were written to. */
 export class MemoryTensor implements Tensor {
   readonly name: string;
   readonly dtype: DataType;
   readonly dims: readonly number[];
   readonly byteLength: number;
-  readonly #bytes: Uint8Array;
+  readonly #data: Uint8Array | FileSlice;
 
   /** @throws {OnnxError} `onnx/dims`, `onnx/tensor-data` */
-  constructor(name: string, { dtype, dims, bytes }: NewTensor) {
+  constructor(name: string, tensor: NewTensor) {
+    const { dtype, dims } = tensor;
+    const data = tensor instanceof TensorInFile ? tensor.slice : tensor.bytes;
     const where = { where: name };
     const refuse = (what: string) => new OnnxError('onnx/dims', `tensor "${name}" ${what}`, where);
     for (const dim of dims) if (!Number.isSafeInteger(dim) || dim < 0) throw refuse(`has a dimension of ${dim}`);
@@ -179,17 +194,22 @@ export class MemoryTensor implements Tensor {
     this.dtype = dtype;
     this.dims = dims;
     this.byteLength = rawBytes(dtype, countElements(dims, refuse));
-    if (bytes.length !== this.byteLength)
+    if (data.length !== this.byteLength)
       throw new OnnxError(
         'onnx/tensor-data',
-        `tensor "${name}" has ${bytes.length} bytes for ${dtype} [${dims.join(', ')}], which take ${this.byteLength}`,
+        `tensor "${name}" has ${data.length} bytes for ${dtype} [${dims.join(', ')}], which take ${this.byteLength}`,
         where,
       );
-    this.#bytes = bytes;
+    this.#data = data;
   }
 
   bytes(): Uint8Array {
-    return this.#bytes;
+    return this.part(0, this.byteLength);
+  }
+
+  part(start: number, end: number): Uint8Array {
+    const data = this.#data;
+    return data instanceof Uint8Array ? data.subarray(start, end) : data.read(start, end);
   }
 
   headRope(): Rope {
@@ -198,7 +218,8 @@ export class MemoryTensor implements Tensor {
   }
 
   dataRope(): Rope {
-    return new Rope().add(this.#bytes);
+    const data = this.#data;
+    return data instanceof Uint8Array ? new Rope().add(data) : new Rope().addRange(data, 0, data.length);
   }
 }
 

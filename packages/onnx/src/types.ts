@@ -41,6 +41,8 @@ export interface Tensor {
    * @throws {OnnxError} `onnx/…` if the external file changed, is missing or leaves its folder
    */
   bytes(): Uint8Array;
+  /** The part `[start, end)` of `bytes()`, without the rest where it lies in a file. @throws as `bytes` */
+  part(start: number, end: number): Uint8Array;
 }
 
 /** A dimension: its length, a symbolic name, or unknown. */

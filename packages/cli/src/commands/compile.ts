@@ -11,7 +11,7 @@ import { CliError } from '../errors.ts';
 import { EXIT } from '../failure.ts';
 import { untilInterrupted } from '../interrupt.ts';
 import { parseCombine, parseLora } from '../lora-options.ts';
-import { preprocessOption, threadsOption } from '../options.ts';
+import { preprocessOption } from '../options.ts';
 import { type Globals, print, say } from '../output.ts';
 import { progressBar } from '../progress.ts';
 import { setting } from '../settings.ts';
@@ -47,7 +47,8 @@ interface Args extends Globals {
   readonly name: string | undefined;
   readonly key: string | undefined;
   readonly report: string | undefined;
-  readonly threads: number;
+  readonly threads: number | undefined;
+  readonly resume: boolean;
   readonly force: boolean;
 }
 
@@ -162,7 +163,16 @@ export const compile: CommandModule<Globals, Args> = {
       .option('name', { type: 'string', describe: "What the pack is called; default: the model's name" })
       .option('key', { type: 'string', default: setting('key'), describe: 'Private key file that signs the pack' })
       .option('report', { type: 'string', describe: 'Write FILE.html: verdict, distributions, error and time by node' })
-      .option('threads', threadsOption())
+      .option('threads', {
+        type: 'number',
+        default: setting('threads') === undefined ? undefined : Number(setting('threads')),
+        describe: 'For converting weights, default: all cores; to judge and measure, default 1',
+      })
+      .option('resume', {
+        type: 'boolean',
+        default: false,
+        describe: 'Go on where a run that was killed stopped; if this one fails, keep what is finished',
+      })
       .option('force', {
         type: 'boolean',
         default: false,
@@ -209,13 +219,13 @@ export const compile: CommandModule<Globals, Args> = {
 
 /** What goes to the compiler under the name that it has here. */
 function pick({ weights, activations, block, method, recipe, data, preprocess, metric, keys, floor, ...rest }: Args) {
-  const { eval: judge, name, threads, board, budget, force } = rest;
+  const { eval: judge, name, threads, resume, board, budget, force } = rest;
   const boards = board.length > 0 ? board : undefined;
   const given = rest['fix-shape'].map(parseShape);
   const fixShapes = given.length > 0 ? Object.fromEntries(given) : undefined;
   const { 'kv-cache': kvCache, 'lora-mode': loraMode, layout } = rest;
   const how = { weights, activations, block, method, recipe, budget, fixShapes, kvCache, loraMode, layout };
-  return { ...how, data, preprocess, eval: judge, metric, keys, floor, name, threads, force, boards };
+  return { ...how, data, preprocess, eval: judge, metric, keys, floor, name, threads, resume, force, boards };
 }
 
 async function explain(argv: Args): Promise<void> {

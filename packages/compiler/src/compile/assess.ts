@@ -13,7 +13,7 @@ import type { PackedAdapter } from './beside.ts';
 import { judgeAdapters } from './judge-adapters.ts';
 import { compareLatency, type LatencyReport } from './latency.ts';
 import { type LoweredFile, lowerTo } from './lower-to.ts';
-import type { CompileOptions, CompileReport } from './options.ts';
+import type { CompileOptions, CompileReport, MemoryFigures } from './options.ts';
 import { latencyFeeds } from './samples.ts';
 import type { SavedModel } from './save-model.ts';
 
@@ -136,7 +136,7 @@ async function measure(
   }
 }
 
-async function memoryOf({ session }: Judged): Promise<CompileReport['memory']['fp32']> {
+async function memoryOf({ session }: Judged): Promise<MemoryFigures> {
   const { weightsBytes, peakRssBytes } = await session.memory();
   return { weightsBytes, peakRssBytes };
 }

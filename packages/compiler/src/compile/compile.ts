@@ -1,5 +1,8 @@
-import { join } from 'node:path';
+import { mkdir } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { basename, join } from 'node:path';
 import { type Board, loadBoard, listBoards } from '@flotilla/boards';
+import { Kernels } from '../kernels/kernels.ts';
 import { writeReport } from '../report/write-report.ts';
 import { requantizationOf } from '../lora/requantization.ts';
 import { formatRecipe } from '../recipe.ts';
@@ -7,7 +10,9 @@ import { type Applied, applyRecipe } from '../runner.ts';
 import { accuracyOf, overrun, parseBudget } from '../budget/parse-budget.ts';
 import { searchBudget } from '../budget/search.ts';
 import { assess } from './assess.ts';
+import { assessUnrun } from './assess-unrun.ts';
 import { checkLoraMode, packAdapters } from './beside.ts';
+import { inputsDigest } from './inputs-digest.ts';
 import { type Job, openJob } from './job.ts';
 import { countNodes } from './node-counts.ts';
 import { objectionsTo } from './objections.ts';
@@ -15,6 +20,7 @@ import type { CompileOptions, CompileReport } from './options.ts';
 import { recipeOf } from './recipe-of.ts';
 import { calibrationData, checkData } from './samples.ts';
 import { saveModel } from './save-model.ts';
+import { openSource } from './source.ts';
 import { inWorkFolder } from './work-folder.ts';
 import { checkOutput, writeOutput } from './write-output.ts';
 
@@ -33,19 +39,24 @@ export async function compile(path: string, out: string, asked: CompileOptions =
   checkLoraMode(out, options);
   const recipe = await recipeOf(options);
   const boards = await boardsOf(options.boards);
-  return inWorkFolder(out, async (folder) => {
-    const opened = await openJob(path, { folder, recipe, boards }, options);
+  const source = await openSource(path, options.signal);
+  const digest = await inputsDigest(source, recipe, options);
+  return inWorkFolder(out, { digest, resume: options.resume ?? false }, async (folder) => {
+    const opened = await openJob(source, { folder, recipe, boards }, options);
+    const kernels = new Kernels({ threads: options.threads ?? availableParallelism(), folder });
     try {
       await checkOutput(out, opened.source, options);
       const found = limits.length > 0 ? await searchBudget(opened, limits, options) : undefined;
       const job = found ? { ...opened, recipe: found.recipe } : opened;
-      const applied = await convert(job, options);
-      const portable = await saveModel(applied.model, join(folder, 'model.onnx'));
-      const cleans = (options.latencySeconds ?? 0.2) > 0 && options.cleanupLatency !== false;
+      const applied = await convert(job, kernels, options);
+      const portable = await saveModel(applied.model, await portablePath(folder, out));
+      const cleans = !job.unrun && (options.latencySeconds ?? 0.2) > 0 && options.cleanupLatency !== false;
       const cleaned = cleans ? await saveModel(applied.cleaned, join(folder, 'cleaned.onnx')) : undefined;
       const adapters = await packAdapters(job.beside, applied, portable);
       const candidates = found?.report.candidates ?? 1;
-      const evidence = await assess(job, { portable, cleaned, adapters, candidates }, options);
+      const evidence = job.unrun
+        ? await assessUnrun(job, portable, options)
+        : await assess(job, { portable, cleaned, adapters, candidates }, options);
       const { verdict, latency, memory } = evidence;
       const report = {
         model: { path, bytes: job.source.bytes, parameters: job.source.parameters },
@@ -78,18 +89,33 @@ export async function compile(path: string, out: string, asked: CompileOptions =
           ...limits.flatMap((limit) => overrun(limit, portable.bytes, latency)),
         ],
         seconds: (performance.now() - start) / 1000,
-        peakRssBytes: process.resourceUsage().maxRSS * 1024,
+        resumedBytes: kernels.resumedBytes,
+        peakRssBytes: peakRss(memory),
       };
       if (options.reportHtml !== undefined)
         await writeReport(options.reportHtml, result, { job, applied, portable }, options);
       return result;
     } finally {
+      await kernels.close();
       await opened.fp32.session.close();
     }
   });
 }
 
-async function convert(job: Job, { signal, onProgress }: CompileOptions): Promise<Applied> {
+/** A bare model has its own name from the start: that of the data beside it is in the graph. */
+async function portablePath(folder: string, out: string): Promise<string> {
+  const within = join(folder, 'portable');
+  await mkdir(within);
+  return join(within, out.endsWith('.onnx') ? basename(out) : 'model.onnx');
+}
+
+/** Of this process and those that held the models, as if all had peaked at once. */
+function peakRss(memory: CompileReport['memory']): number {
+  const children = memory ? memory.fp32.peakRssBytes + memory.quantized.peakRssBytes : 0;
+  return process.resourceUsage().maxRSS * 1024 + children;
+}
+
+async function convert(job: Job, kernels: Kernels, { signal, onProgress }: CompileOptions): Promise<Applied> {
   const { source, recipe, boards, splits } = job;
   const { inputs } = job.fp32.session;
   const { tokenizer } = source;
@@ -97,8 +123,10 @@ async function convert(job: Job, { signal, onProgress }: CompileOptions): Promis
     calibrationData: splits.build && calibrationData(splits.build, inputs, tokenizer),
     checkData: splits.build || !tokenizer ? undefined : checkData(inputs, tokenizer),
     board: boards.length === 1 ? boards[0] : undefined,
+    kernels,
+    unrun: job.unrun,
     signal,
-    onProgress: ({ pass, done, total }) => onProgress?.({ step: pass, done, total }),
+    onProgress: ({ pass, ...rest }) => onProgress?.({ step: pass, ...rest }),
   });
 }
 

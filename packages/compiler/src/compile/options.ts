@@ -73,7 +73,7 @@ export interface CompileOptions {
   readonly name?: string | undefined;
   /** Upper bound of the median run in microseconds, by board; '*' for any other. */
   readonly latencyBudgetUs?: { readonly [board: string]: number } | undefined;
-  /** For evaluation and latency. Default 1. */
+  /** For evaluation and latency, default 1; for converting weights, default: all cores. */
   readonly threads?: number | undefined;
   /** Of each model in each of five rounds; 0: latency is not measured. Default 0.2. */
   readonly latencySeconds?: number | undefined;
@@ -83,6 +83,11 @@ export interface CompileOptions {
   readonly force?: boolean | undefined;
   /** Writes report.html here: verdict, distributions, error and time by node. Takes a closer look, so some seconds. */
   readonly reportHtml?: string | undefined;
+  /**
+   * Takes the weights that an earlier, killed run with the same inputs and recipe had finished, and keeps this one's
+   * beside the output if it fails. Default false.
+   */
+  readonly resume?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
@@ -92,6 +97,8 @@ export interface Progress {
   readonly step: string;
   readonly done: number;
   readonly total: number | undefined;
+  /** What is counted; default: things of the step. */
+  readonly unit?: 'bytes' | undefined;
 }
 
 export interface Verdict {
@@ -158,11 +165,15 @@ export interface CompileReport {
   /** Adapters beside the base; absent where none is. `verdict` above is then the worst of theirs. */
   readonly adapters?: readonly AdapterReport[];
   readonly latency: LatencyReport | null;
-  readonly memory: { readonly fp32: MemoryFigures; readonly quantized: MemoryFigures };
+  /** Null where the models were not run. */
+  readonly memory: { readonly fp32: MemoryFigures; readonly quantized: MemoryFigures } | null;
   /** What a search for a budget found; absent without one. */
   readonly budget?: BudgetReport;
   /** Why it should not be shipped as it is: under the floor, nothing to judge on, slower. Empty: nothing is against it. */
   readonly objections: readonly string[];
   readonly seconds: number;
+  /** Of the converted weights, what was finished by an earlier run. */
+  readonly resumedBytes: number;
+  /** Of this process and, where models were run, of theirs: the sum of the peaks. */
   readonly peakRssBytes: number;
 }

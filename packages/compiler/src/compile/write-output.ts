@@ -1,4 +1,4 @@
-import { copyFile, rename } from 'node:fs/promises';
+import { rename } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { createPack, type PackContents, type SourceFile, writeGolden } from '@flotilla/pack';
 import { CompilerError } from '../errors.ts';
@@ -68,7 +68,7 @@ function contentsOf(parts: OutputParts, options: CompileOptions): PackContents {
 /** The work folder lies beside the output, so that a rename does; external data goes first. */
 async function writeBare(out: string, { portable }: OutputParts): Promise<{ digest: null; bytes: number }> {
   const [graph, data] = portable.files;
-  if (data !== undefined) await copyFile(data, join(dirname(out), basename(data)));
+  if (data !== undefined) await rename(data, join(dirname(out), basename(data)));
   await rename(graph, out);
   return { digest: null, bytes: portable.bytes };
 }

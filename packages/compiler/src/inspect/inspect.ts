@@ -186,7 +186,7 @@ function planFor(op: string, node: string, found: WeightSite | string): PlanEntr
     const reason = `${last ? 'the last layer' : `only ${cols} weights to sum over`}: one scale per channel`;
     return { node, op, format: 'int8', reason, bytes, saves: bytes - count };
   }
-  if (op === 'Gather' && isPositionTable(floats(tensor), cols)) return stays('a table of positions', bytes);
+  if (op === 'Gather' && isPositionTable(tensor, cols)) return stays('a table of positions', bytes);
   // 4 bits, and for each block of 32 a float32 scale and a 4-bit zero point.
   const kept = Math.ceil(count / 2) + Math.ceil(count / 32) * 4.5;
   return { node, op, format: 'int4', reason: 'blocks of 32', bytes, saves: Math.max(0, Math.round(bytes - kept)) };

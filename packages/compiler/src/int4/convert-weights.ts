@@ -1,4 +1,4 @@
-import { floats, type Graph, type Node } from '@flotilla/onnx';
+import type { Graph, Node } from '@flotilla/onnx';
 import { QuantError } from '@flotilla/quant';
 import { z } from 'zod';
 import { CompilerError } from '../errors.ts';
@@ -6,7 +6,9 @@ import { isNamed } from '../node-key.ts';
 import type { PassContext } from '../pass.ts';
 import { isHead } from './is-head.ts';
 import { isPositionTable } from './position-table.ts';
-import { type Storage, storeInt8 } from './store.ts';
+import { ahead } from '../kernels/ahead.ts';
+import type { Kernels } from '../kernels/kernels.ts';
+import { type Place, type Storage, storeInt8 } from './store.ts';
 import { sizesAt, type WeightSite, weightSite } from './weight-site.ts';
 
 /** Which weights a 4-bit pass takes. */
@@ -32,8 +34,8 @@ export const selection = {
 const selectionSchema = z.object(selection);
 export type Selection = z.output<typeof selectionSchema>;
 
-/** Stores one weight in 4 bits. */
-export type Store = (graph: Graph, site: WeightSite, name: string) => Storage;
+/** Makes the 4-bit form of one weight. */
+export type Store = (site: WeightSite, name: string) => Promise<Place>;
 
 /** The weights that a selection takes, in the graph's order. */
 export function chosenSites(graph: Graph, chosen: Selection): WeightSite[] {
@@ -48,55 +50,73 @@ export function chosenSites(graph: Graph, chosen: Selection): WeightSite[] {
  * form: a tied embedding stays tied.
  * @throws {CompilerError} `compiler/opset`; `compiler/weights`, naming the node
  */
-export function convertWeights(graph: Graph, context: PassContext, chosen: Selection, store: Store): void {
+export async function convertWeights(
+  graph: Graph,
+  context: PassContext,
+  chosen: Selection,
+  store: Store,
+): Promise<void> {
   const opset = graph.model.opset.get('') ?? 0;
   if (opset < 21) {
     throw new CompilerError('compiler/opset', `blocks of 4 bits need opset 21, the model has ${opset}`, {
       hint: 'put the pass upgrade-opset before the conversion',
     });
   }
+  const plan = planOf(graph, chosen);
+  const total = plan.reduce((sum, { bytes }) => sum + bytes, 0);
+  const { kernels, signal } = context;
+  const start = ({ isFirst, site, value }: Planned): Promise<Place | undefined> =>
+    isFirst && site ? makeForm(site, value, { chosen, store, kernels }) : Promise.resolve(undefined);
   const done = new Map<string, Storage>();
-  const nodes = candidates(graph, chosen);
-  for (const [index, node] of nodes.entries()) {
-    context.signal?.throwIfAborted();
-    convertNode(node, { chosen, store, done }, context);
-    context.progress(index + 1, nodes.length);
+  let bytes = 0;
+  // Forms are made ahead, on threads; they are put in one by one in the graph's order, so names come out the same.
+  for await (const [planned, place] of ahead(plan, { width: kernels.width, start, signal })) {
+    const { node, site, key, reason } = planned;
+    if (place) done.set(key, place(node.graph));
+    const storage = site && done.get(key);
+    if (storage) node.setInput(site.input, storage.value);
+    if (storage) context.note(node, storage.reason, 'quantized');
+    else if (reason !== undefined) context.note(node, reason, 'float');
+    if (planned.bytes > 0) context.progress((bytes += planned.bytes), total, 'bytes');
   }
   graph.removeDead();
+}
+
+/** What will become of one node. */
+interface Planned {
+  readonly node: Node;
+  /** Undefined: its weights stay as they are. */
+  readonly site: WeightSite | undefined;
+  readonly reason: string | undefined;
+  readonly value: string;
+  /** Nodes with one key read one form. */
+  readonly key: string;
+  readonly isFirst: boolean;
+  /** Of the weight, where this node is the first to read it. */
+  readonly bytes: number;
+}
+
+function planOf(graph: Graph, chosen: Selection): readonly Planned[] {
+  const keys = new Set<string>();
+  return candidates(graph, chosen).map((node, index) => {
+    const site = weightSite(node.graph, node);
+    // A Gather of shapes or of computed rows is no weight that anyone would look for in the report.
+    const reason = typeof site === 'string' ? (node.opType === 'Gather' ? undefined : site) : staysFloat(site, chosen);
+    const none = { node, site: undefined, reason, value: '', key: '', isFirst: false, bytes: 0 };
+    if (typeof site === 'string' || reason !== undefined) return none;
+    const value = node.inputs[site.input] ?? '';
+    // Bodies share nothing with one another.
+    const own = node.graph.owner === undefined ? '' : index;
+    const key = JSON.stringify([value, site.axis, isNamed(chosen.int8, node), own]);
+    const isFirst = !keys.has(key);
+    keys.add(key);
+    return { node, site, reason, value, key, isFirst, bytes: isFirst ? site.tensor.byteLength : 0 };
+  });
 }
 
 function candidates(graph: Graph, { ops, only }: Selection): Node[] {
   const asked = (node: Node): boolean => only === undefined || isNamed(only, node);
   return [...graph.walk()].filter((node) => node.domain === '' && ops.some((op) => op === node.opType) && asked(node));
-}
-
-interface Job {
-  readonly chosen: Selection;
-  readonly store: Store;
-  readonly done: Map<string, Storage>;
-}
-
-function convertNode(node: Node, { chosen, store, done }: Job, context: PassContext): void {
-  const site = weightSite(node.graph, node);
-  if (typeof site === 'string') {
-    // A Gather of shapes or of computed rows is no weight that anyone would look for in the report.
-    if (node.opType !== 'Gather') context.note(node, site, 'float');
-    return;
-  }
-  const reason = staysFloat(site, chosen);
-  if (reason !== undefined) {
-    context.note(node, reason, 'float');
-    return;
-  }
-  const value = node.inputs[site.input] ?? '';
-  const key = JSON.stringify([value, site.axis, isNamed(chosen.int8, node)]);
-  let storage = node.graph.owner === undefined ? done.get(key) : undefined;
-  if (storage === undefined) {
-    storage = storeSite(site, value, chosen, store);
-    done.set(key, storage);
-  }
-  node.setInput(site.input, storage.value);
-  context.note(node, storage.reason, 'quantized');
 }
 
 function staysFloat({ node, tensor, axis }: WeightSite, chosen: Selection): string | undefined {
@@ -105,18 +125,25 @@ function staysFloat({ node, tensor, axis }: WeightSite, chosen: Selection): stri
   if (tensor.dtype !== 'float32') return `its weight is ${tensor.dtype}`;
   if (rows * cols * inner < chosen.minElements) return `only ${rows * cols * inner} weights`;
   if (cols < 16 && chosen.shortAxes === 'float') return `only ${cols} weights to sum over, too few for a block`;
-  if (node.opType === 'Gather' && isPositionTable(floats(tensor), cols)) return 'a table of positions, not of tokens';
+  if (node.opType === 'Gather' && isPositionTable(tensor, cols)) return 'a table of positions, not of tokens';
   return undefined;
 }
 
-function storeSite(site: WeightSite, value: string, chosen: Selection, store: Store): Storage {
-  const { graph, name, opType } = site.node;
+interface Making {
+  readonly chosen: Selection;
+  readonly store: Store;
+  readonly kernels: Kernels;
+}
+
+async function makeForm(site: WeightSite, value: string, { chosen, store, kernels }: Making): Promise<Place> {
+  const { name, opType } = site.node;
   const { cols } = sizesAt(site.tensor.dims, site.axis);
+  const int8 = (why: string): Promise<Place> => storeInt8(kernels, site, value, why);
   try {
-    if (cols < 16) return storeInt8(graph, site, value, `only ${cols} weights to sum over`);
-    if (chosen.head === 'int8' && isHead(graph, site.node)) return storeInt8(graph, site, value, 'the last layer');
-    if (isNamed(chosen.int8, site.node)) return storeInt8(graph, site, value, 'the recipe asks for it');
-    return store(graph, site, value);
+    if (cols < 16) return await int8(`only ${cols} weights to sum over`);
+    if (chosen.head === 'int8' && isHead(site.node.graph, site.node)) return await int8('the last layer');
+    if (isNamed(chosen.int8, site.node)) return await int8('the recipe asks for it');
+    return await store(site, value);
   } catch (cause) {
     if (!(cause instanceof QuantError)) throw cause;
     throw new CompilerError('compiler/weights', `${opType} ${name}: ${cause.message}`, { where: name, cause });

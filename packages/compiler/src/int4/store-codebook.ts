@@ -1,14 +1,7 @@
-import {
-  floats,
-  type Graph,
-  type NewNode,
-  type NewTensor,
-  type Node,
-  tensorFromFloats,
-  tensorFromInts,
-} from '@flotilla/onnx';
-import { type FourBitBlocks, fourBitLevels, nestAbsMax, quantizeFourBit } from '@flotilla/quant';
-import type { Storage } from './store.ts';
+import { type Graph, type NewNode, type NewTensor, type Node, tensorFromFloats, tensorFromInts } from '@flotilla/onnx';
+import { fourBitLevels, nestAbsMax } from '@flotilla/quant';
+import type { Kernels } from '../kernels/kernels.ts';
+import { keyOf, type Place } from './store.ts';
 import { sizesAt, type WeightSite } from './weight-site.ts';
 
 export interface CodebookOptions {
@@ -22,38 +15,43 @@ export interface CodebookOptions {
 const NESTED = 256;
 
 /**
- * Writes NF4 or FP4 as bitsandbytes cuts it: the weight with its outputs first (`[out, in]`), flattened, in blocks. ONNX
+ * Makes NF4 or FP4 as bitsandbytes cuts it: the weight with its outputs first (`[out, in]`), flattened, in blocks. ONNX
  * has no such type, so the portable graph spells it out: codes (uint4) look their level up in a table of 16, times the
  * block's maximum, reshaped, and turned back where the operator wants the inputs first. Lowering knows the shape of this.
  */
-export function storeCodebook(graph: Graph, site: WeightSite, name: string, options: CodebookOptions): Storage {
-  const { format, block } = options;
-  const { node, tensor, axis } = site;
+export async function storeCodebook(
+  kernels: Kernels,
+  site: WeightSite,
+  name: string,
+  { format, block, nested }: CodebookOptions,
+): Promise<Place> {
+  const { tensor, axis } = site;
   const { cols, inner } = sizesAt(tensor.dims, axis);
   // A MatMul's [.., in, out] is turned, as a linear layer's checkpoint has it; the others are [out, in, …] already.
   const turned = axis === tensor.dims.length - 2 && tensor.dims.length === 2 && inner > 1;
-  const dims = turned ? [inner, cols] : tensor.dims;
-  const w = turned ? transpose(floats(tensor), cols, inner) : floats(tensor);
-  const blocks = quantizeFourBit(w, options);
-  const chain = new Chain(graph, node, name);
-  const codes = chain.constant('codes', {
-    dtype: 'uint4',
-    dims: [w.length / block, block],
-    bytes: swapNibbles(blocks.packed),
-  });
-  const table = chain.constant('levels', tensorFromFloats([16], fourBitLevels(format)));
-  const level = chain.add('Gather', [table, chain.add('Cast', [codes], { to: { int: INT32 } })]);
-  const product = chain.add('Mul', [level, absMaxValue(chain, blocks, options)]);
-  const shaped = chain.add('Reshape', [product, chain.constant('shape', shapeOf(dims))]);
-  const value = turned ? chain.add('Transpose', [shaped], { perm: { ints: [1, 0] } }) : shaped;
-  return { value, reason: `${format}, blocks of ${block}${options.nested ? ', maxima in 8 bits' : ''}` };
+  const turn = turned ? { rows: cols, columns: inner } : undefined;
+  const [codes, absMax] = await kernels.codebook(keyOf(site, name, { format, block }), tensor, { format, block, turn });
+  return (graph) => {
+    const chain = new Chain(graph, site.node, name);
+    const stored = chain.constant('codes', codes);
+    const table = chain.constant('levels', tensorFromFloats([16], fourBitLevels(format)));
+    const level = chain.add('Gather', [table, chain.add('Cast', [stored], { to: { int: INT32 } })]);
+    const product = chain.add('Mul', [
+      level,
+      absMaxValue(chain, new Float32Array(absMax.bytes.slice().buffer), nested),
+    ]);
+    const dims = turned ? [inner, cols] : tensor.dims;
+    const shaped = chain.add('Reshape', [product, chain.constant('shape', shapeOf(dims))]);
+    const value = turned ? chain.add('Transpose', [shaped], { perm: { ints: [1, 0] } }) : shaped;
+    return { value, reason: `${format}, blocks of ${block}${nested ? ', maxima in 8 bits' : ''}` };
+  };
 }
 
 /** ONNX TensorProto.DataType. */
 const INT32 = 6;
 
 /** `[blocks, 1]`, float32. Nested: `map[code] · absMax + offset`, 256 codes to a row, the last row filled up with zeros. */
-function absMaxValue(chain: Chain, { absMax }: FourBitBlocks, { nested }: CodebookOptions): string {
+function absMaxValue(chain: Chain, absMax: Float32Array, nested: boolean): string {
   if (!nested) return chain.constant('absmax', tensorFromFloats([absMax.length, 1], absMax));
   const made = nestAbsMax(absMax);
   const rows = made.absMax.length;
@@ -100,15 +98,4 @@ class Chain {
 
 function shapeOf(dims: readonly number[]): NewTensor {
   return tensorFromInts('int64', [dims.length], dims);
-}
-
-/** bitsandbytes has the first code in the high nibble, ONNX in the low one. */
-function swapNibbles(packed: Uint8Array): Uint8Array {
-  return packed.map((byte) => (byte >> 4) | (byte << 4));
-}
-
-function transpose(w: Float32Array, rows: number, columns: number): Float32Array {
-  const turned = new Float32Array(w.length);
-  for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) turned[c * rows + r] = w[r * columns + c] ?? 0;
-  return turned;
 }

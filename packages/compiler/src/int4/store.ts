@@ -1,7 +1,7 @@
-import { floats, type Graph, type NewTensor } from '@flotilla/onnx';
-import { quantizeInt8 } from '@flotilla/quant';
-import { type BlockOptions, blocksOf } from './blocks-of.ts';
-import { sizesAt, type WeightSite } from './weight-site.ts';
+import type { Graph, NewTensor } from '@flotilla/onnx';
+import type { Kernels } from '../kernels/kernels.ts';
+import type { BlockOptions } from './blocks-of.ts';
+import type { WeightSite } from './weight-site.ts';
 
 /** A weight's new form: the value that readers read now, and what to say of it. */
 export interface Storage {
@@ -9,26 +9,29 @@ export interface Storage {
   readonly reason: string;
 }
 
-/** Writes uint4 (or int4) blocks with float32 scales and a `DequantizeLinear` before the node. */
-export function storeInt4(
-  graph: Graph,
+/** Puts a weight's new form, once it is made, into the graph. */
+export type Place = (graph: Graph) => Storage;
+
+/** What of the whole compilation a weight's new form depends on: see `Kernels`. */
+export function keyOf({ tensor, axis }: WeightSite, name: string, how: object): string {
+  return JSON.stringify([name, tensor.dims, axis, how]);
+}
+
+/** Makes uint4 (or int4) blocks with float32 scales, to stand behind a `DequantizeLinear` before the node. */
+export async function storeInt4(
+  kernels: Kernels,
   site: WeightSite,
   name: string,
   options: Omit<BlockOptions, 'rows' | 'cols' | 'inner'>,
-): Storage {
+): Promise<Place> {
   const { tensor, axis } = site;
-  const sizes = sizesAt(tensor.dims, axis);
-  const { block, symmetric } = options;
-  const { q, scale, zeroPoint } = blocksOf(floats(tensor), { ...sizes, ...options });
-  const scaleDims = tensor.dims.with(axis, Math.ceil(sizes.cols / block));
-  const dtype = symmetric ? 'int4' : 'uint4';
-  const value = addDequantize(graph, site, name, {
-    q: { dtype, dims: tensor.dims, bytes: q },
-    scale: { dtype: 'float32', dims: scaleDims, bytes: bytesOf(scale) },
-    zeroPoint: zeroPoint && { dtype, dims: scaleDims, bytes: zeroPoint },
-    attributes: { axis: { int: axis }, block_size: { int: block } },
-  });
-  return { value, reason: `${dtype}, blocks of ${block}${how(options)}` };
+  const { hessian, importance, ...plain } = options;
+  const steered = hessian ? 'gptq' : importance ? 'awq' : 'no';
+  const key = keyOf(site, name, { ...plain, steered });
+  const [q, scale, zeroPoint] = await kernels.int4(key, tensor, axis, options);
+  const attributes = { axis: { int: axis }, block_size: { int: options.block } };
+  const reason = `${options.symmetric ? 'int4' : 'uint4'}, blocks of ${options.block}${how(options)}`;
+  return (graph) => ({ value: addDequantize(graph, site, name, { q, scale, zeroPoint, attributes }), reason });
 }
 
 function how({ hessian, importance, clip }: Pick<BlockOptions, 'hessian' | 'importance' | 'clip'>): string {
@@ -37,23 +40,17 @@ function how({ hessian, importance, clip }: Pick<BlockOptions, 'hessian' | 'impo
   return clip === 'hqq' ? ', HQQ' : '';
 }
 
-/** Writes int8 with one scale per output channel. */
-export function storeInt8(graph: Graph, site: WeightSite, name: string, why: string): Storage {
+/** Makes int8 with one scale per output channel. */
+export async function storeInt8(kernels: Kernels, site: WeightSite, name: string, why: string): Promise<Place> {
   const { tensor, channelAxis } = site;
-  const { cols, inner } = sizesAt(tensor.dims, channelAxis);
-  const { q, scale } = quantizeInt8(floats(tensor), cols, { inner });
-  const value = addDequantize(graph, site, name, {
-    q: { dtype: 'int8', dims: tensor.dims, bytes: bytesOf(q) },
-    scale: { dtype: 'float32', dims: [cols], bytes: bytesOf(scale) },
-    zeroPoint: undefined,
-    attributes: { axis: { int: channelAxis } },
-  });
-  return { value, reason: `int8 per channel: ${why}` };
+  const [q, scale] = await kernels.int8(keyOf(site, name, { int8: channelAxis }), tensor, channelAxis);
+  const parts = { q, scale, zeroPoint: undefined, attributes: { axis: { int: channelAxis } } };
+  return (graph) => ({ value: addDequantize(graph, site, name, parts), reason: `int8 per channel: ${why}` });
 }
 
 interface Dequantize {
-  readonly q: NewTensor;
-  readonly scale: NewTensor;
+  readonly q: NewTensor | undefined;
+  readonly scale: NewTensor | undefined;
   readonly zeroPoint: NewTensor | undefined;
   readonly attributes: { readonly [name: string]: { readonly int: number } };
 }
@@ -64,19 +61,19 @@ function addDequantize(
   name: string,
   { q, scale, zeroPoint, attributes }: Dequantize,
 ): string {
-  const inputs = [add(graph, `${name}_quantized`, q), add(graph, `${name}_scale`, scale)];
-  if (zeroPoint) inputs.push(add(graph, `${name}_zero_point`, zeroPoint));
+  const inputs = [
+    ...add(graph, `${name}_quantized`, q),
+    ...add(graph, `${name}_scale`, scale),
+    ...add(graph, `${name}_zero_point`, zeroPoint),
+  ];
   const output = graph.uniqueName(`${name}_dequantized`);
   graph.addNode({ opType: 'DequantizeLinear', inputs, outputs: [output], attributes }, { before: node });
   return output;
 }
 
-function add(graph: Graph, prefix: string, tensor: NewTensor): string {
+function add(graph: Graph, prefix: string, tensor: NewTensor | undefined): readonly string[] {
+  if (!tensor) return [];
   const name = graph.uniqueName(prefix);
   graph.addInitializer(name, tensor);
-  return name;
-}
-
-function bytesOf(view: ArrayBufferView): Uint8Array {
-  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+  return [name];
 }

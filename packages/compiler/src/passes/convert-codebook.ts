@@ -21,12 +21,12 @@ export const convertCodebook = definePass({
     nested: z.boolean().default(true),
     ...selection,
   }),
-  run(graph, context, chosen) {
-    convertWeights(graph, context, chosen, (target, site, name) => {
+  async run(graph, context, chosen) {
+    await convertWeights(graph, context, chosen, (site, name) => {
       const { rows, cols, inner } = sizesAt(site.tensor.dims, site.axis);
       if ((rows * cols * inner) % chosen.block !== 0)
-        return storeInt8(target, site, name, `${rows * cols * inner} weights are no whole number of blocks`);
-      return storeCodebook(target, site, name, chosen);
+        return storeInt8(context.kernels, site, name, `${rows * cols * inner} weights are no whole number of blocks`);
+      return storeCodebook(context.kernels, site, name, chosen);
     });
     return graph;
   },

@@ -49,10 +49,10 @@ export const convertInt4 = definePass({
       ? await collectHessians(chosenSites(graph, chosen), context, chosen.samples)
       : new Map();
     const clip = method === 'hqq' ? 'hqq' : chosen.clip;
-    convertWeights(graph, context, chosen, (target, site, name) => {
+    await convertWeights(graph, context, chosen, (site, name) => {
       const { cols } = sizesAt(site.tensor.dims, site.axis);
       const hessian = hessians.get(activationOf(site) ?? '');
-      return storeInt4(target, site, name, {
+      return storeInt4(context.kernels, site, name, {
         block: blockFor(cols, chosen.block),
         symmetric,
         clip,

@@ -12,8 +12,10 @@ export const convertInt8 = definePass({
   name: 'convert-int8',
   stage: 'convert',
   options: z.strictObject(selection),
-  run(graph, context, chosen) {
-    convertWeights(graph, context, chosen, (target, site, name) => storeInt8(target, site, name, 'weights alone'));
+  async run(graph, context, chosen) {
+    await convertWeights(graph, context, chosen, (site, name) =>
+      storeInt8(context.kernels, site, name, 'weights alone'),
+    );
     return graph;
   },
 });

@@ -45,15 +45,32 @@ function mergeConstants(graph: Graph): void {
     // Bytes are read only where another tensor has the same shape.
     if (names.length < 2) continue;
     const first = new Map<string, string>();
-    for (const name of names) {
-      const digest = createHash('sha256')
-        .update(graph.constant(name)?.bytes() ?? new Uint8Array())
-        .digest('hex');
+    const heads = names.map((name) => headOf(graph, name));
+    for (const [i, name] of names.entries()) {
+      // Nearly all weights of one shape differ from the start.
+      if (heads.indexOf(heads[i] ?? '') === heads.lastIndexOf(heads[i] ?? '')) continue;
+      const digest = digestOf(graph.constant(name));
       const kept = first.get(digest);
       if (kept === undefined) first.set(digest, name);
       else graph.replaceUses(name, kept);
     }
   }
+}
+
+/** The first bytes. */
+function headOf(graph: Graph, name: string): string {
+  const tensor = graph.constant(name);
+  return tensor ? Buffer.from(tensor.part(0, Math.min(64, tensor.byteLength))).toString('hex') : '';
+}
+
+/** In pieces: a weight need not be in memory for it. */
+function digestOf(tensor: Tensor | undefined): string {
+  const hash = createHash('sha256');
+  const piece = 1 << 20;
+  const length = tensor?.byteLength ?? 0;
+  for (let at = 0; at < length; at += piece)
+    hash.update(tensor?.part(at, Math.min(length, at + piece)) ?? new Uint8Array());
+  return hash.digest('hex');
 }
 
 /** Those without a name of the graph's own: an output or an input keeps its name, and an input may be fed otherwise. */

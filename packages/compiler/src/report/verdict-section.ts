@@ -53,10 +53,11 @@ function gains({ model, pack, latency, memory }: CompileReport): string {
   const bars = [pair('model file', model.bytes, pack.modelBytes, bytes)];
   if (latency)
     bars.push(pair(`median run, ${latency.threads} thread(s)`, latency.fp32.p50Us, latency.quantized.p50Us, ms));
-  bars.push(
-    pair('weights in memory', memory.fp32.weightsBytes, memory.quantized.weightsBytes, bytes),
-    pair('peak RSS of its process', memory.fp32.peakRssBytes, memory.quantized.peakRssBytes, bytes),
-  );
+  if (memory)
+    bars.push(
+      pair('weights in memory', memory.fp32.weightsBytes, memory.quantized.weightsBytes, bytes),
+      pair('peak RSS of its process', memory.fp32.peakRssBytes, memory.quantized.peakRssBytes, bytes),
+    );
   const cleanup = latency?.cleanup
     ? ` Clean-up alone is ${latency.cleanup.speedup.toFixed(2)} times as fast as fp32, the result ${latency.speedup.toFixed(2)} times.`
     : latency

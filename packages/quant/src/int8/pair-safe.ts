@@ -25,6 +25,7 @@ export function pairPeaks(w: ArrayLike<number>, channels: number, layout: PairLa
   const depth = size / kernel;
   if (!Number.isInteger(size) || !Number.isInteger(depth))
     throw new QuantError('quant/shape', `${w.length} weights in ${channels} channels of ${kernel}`);
+  if (channelsLast && kernel === 1) return neighbourPeaks(w, channels);
   const [step, start] = channelsLast ? [channels, 1] : [1, size];
   const peaks = new Float64Array(channels);
   for (let c = 0; c < channels; c++) {
@@ -33,6 +34,18 @@ export function pairPeaks(w: ArrayLike<number>, channels: number, layout: PairLa
     for (let i = 1; i < size; i++) {
       const packed = at(packedIndex(i, depth, kernel)) + at(packedIndex(i - 1, depth, kernel));
       peaks[c] = Math.max(peaks[c], Math.abs(at(i) + at(i - 1)), Math.abs(packed));
+    }
+  }
+  return peaks;
+}
+
+/** `[depth, channels]`, row by row as it lies in memory. */
+function neighbourPeaks(w: ArrayLike<number>, channels: number): Float64Array {
+  const peaks = new Float64Array(channels);
+  for (let first = channels; first < w.length; first += channels) {
+    for (let c = 0; c < channels; c++) {
+      const sum = Math.abs(w[first + c] + w[first + c - channels]);
+      if (sum > peaks[c]) peaks[c] = sum;
     }
   }
   return peaks;

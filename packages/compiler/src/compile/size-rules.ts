@@ -1,0 +1,26 @@
+import type { CompileOptions } from './options.ts';
+import type { Source } from './source.ts';
+
+/** From here on what passes make of constants lies in a file beside the output until it is written. */
+const SPILLED_BYTES = 256e6;
+
+/**
+ * A larger model is not run unless something asks for it: fp32 alone would take as much memory as its file. Then clean-up
+ * is not compared with the source, nothing is measured, the pack has no golden vectors; a warning says so.
+ */
+const RUN_BYTES = 1e9;
+
+export function isSpilled(bytes: number): boolean {
+  return bytes > SPILLED_BYTES;
+}
+
+/** Data to calibrate or judge on, a budget, a report and a stated time for latency ask for runs. */
+export function isUnrun({ bytes }: Pick<Source, 'bytes'>, options: CompileOptions): boolean {
+  const { data, eval: judge, budget = [], reportHtml, latencySeconds = 0, loraMode = 'merge' } = options;
+  const asked = data !== undefined || judge !== undefined || reportHtml !== undefined || latencySeconds > 0;
+  // Adapters that stay beside the base are tried out on it.
+  return bytes > RUN_BYTES && !asked && loraMode === 'merge' && budget.length === 0;
+}
+
+export const UNRUN_WARNING =
+  'the model is larger than 1 GB, so it was not run: clean-up was not compared with the source, nothing was measured, and there are no golden vectors; give --data';

@@ -1,0 +1,211 @@
+import { elementCount, type NewTensor, type Tensor } from '@flotilla/onnx';
+import { sizesAt } from '../int4/weight-site.ts';
+import type { BlockOptions } from '../int4/blocks-of.ts';
+import { type KernelResult, type KernelTask, placedError, type Turn } from './kernel.ts';
+import { KernelPool } from './pool.ts';
+import { Results, type Shapes } from './results.ts';
+import { floatsBetween, rowsOf, slabsOf } from './tensor-parts.ts';
+
+export interface KernelsOptions {
+  /** Worker threads. Default 1: none, everything runs here. */
+  readonly threads?: number | undefined;
+  /** Results go here, and what an earlier run left here under the same key is taken. Default: memory. */
+  readonly folder?: string | undefined;
+}
+
+/**
+ * Converts float32 weights, part by part on worker threads: of a weight only the parts under way are in memory. A key says
+ * all that the result depends on beside the inputs of the whole compilation.
+ */
+export class Kernels {
+  readonly #pool: KernelPool;
+  readonly #results: Results;
+
+  constructor({ threads = 1, folder }: KernelsOptions = {}) {
+    this.#pool = new KernelPool(threads);
+    this.#results = new Results(folder);
+  }
+
+  /** Weights that are worth having under way at a time. */
+  get width(): number {
+    return this.#pool.threads + 1;
+  }
+
+  /** What an earlier run had finished. */
+  get resumedBytes(): number {
+    return this.#results.foundBytes;
+  }
+
+  close(): Promise<void> {
+    return this.#pool.close();
+  }
+
+  /** Levels, scales `[.., blocks, ..]` and, unless symmetric, zero points. GPTQ takes the weight in one piece. */
+  async int4(
+    key: string,
+    tensor: Tensor,
+    axis: number,
+    options: Omit<BlockOptions, 'rows' | 'cols' | 'inner'>,
+  ): Promise<readonly NewTensor[]> {
+    const sizes = sizesAt(tensor.dims, axis);
+    const { block, symmetric, hessian, importance } = options;
+    const dtype = symmetric ? 'int4' : 'uint4';
+    const scaleDims = tensor.dims.with(axis, Math.ceil(sizes.cols / block));
+    const scales = elementCount({ dims: scaleDims });
+    const shapes: Shapes = [
+      { dtype, dims: tensor.dims, byteLength: (elementCount(tensor) + 1) >> 1 },
+      { dtype: 'float32', dims: scaleDims, byteLength: scales * 4 },
+      ...(symmetric ? [] : [{ dtype, dims: scaleDims, byteLength: (scales + 1) >> 1 } as const]),
+    ];
+    const whole = { first: 0, firstScale: 0, count: elementCount(tensor), ...sizes, firstCol: 0 };
+    const slabs = hessian ? [whole] : slabsOf(sizes, block);
+    return this.#make(key, shapes, (write) =>
+      slabs.map(async ({ first, firstScale, count, rows, cols, firstCol }) => {
+        const costs = importance?.slice(firstCol, firstCol + cols);
+        const parts = { ...options, importance: costs, rows, cols, inner: sizes.inner };
+        const [q, scale, zeroPoint] = await this.#run(tensor, first, count, (w) => ({
+          kind: 'int4',
+          w,
+          options: parts,
+        }));
+        write(0, q, first / 2);
+        write(1, scale, firstScale * 4);
+        write(2, zeroPoint, firstScale / 2);
+      }),
+    );
+  }
+
+  /** NF4 or FP4: codes, and the blocks' maxima. */
+  async codebook(
+    key: string,
+    tensor: Tensor,
+    options: { readonly format: 'nf4' | 'fp4'; readonly block: number; readonly turn: Turn | undefined },
+  ): Promise<readonly [codes: NewTensor, absMax: NewTensor]> {
+    const count = elementCount(tensor);
+    const blocks = count / options.block;
+    const shapes: Shapes = [
+      { dtype: 'uint4', dims: [blocks, options.block], byteLength: count / 2 },
+      { dtype: 'float32', dims: [blocks], byteLength: blocks * 4 },
+    ];
+    const made = await this.#make(key, shapes, (write) => [
+      this.#run(tensor, 0, count, (w) => ({ kind: 'codebook', w, ...options })).then(([codes, absMax]) => {
+        write(0, codes, 0);
+        write(1, absMax, 0);
+      }),
+    ]);
+    return made as unknown as readonly [NewTensor, NewTensor];
+  }
+
+  /**
+   * int8 with one scale per index of `axis`: levels and scales. `pairSafe`: of a matrix with its channels last, so that
+   * no two neighbours overflow 16 bits.
+   */
+  async int8(key: string, tensor: Tensor, axis: number, { pairSafe = false } = {}): Promise<readonly NewTensor[]> {
+    const { rows, cols: channels, inner } = sizesAt(tensor.dims, axis);
+    const shapes: Shapes = [
+      { dtype: 'int8', dims: tensor.dims, byteLength: elementCount(tensor) },
+      { dtype: 'float32', dims: [channels], byteLength: channels * 4 },
+    ];
+    const found = this.#results.found(key, shapes);
+    if (found) return found;
+    const parts = partsOf(rows, channels, inner);
+    const peaks = new Float32Array(channels);
+    const pairs = new Float64Array(channels);
+    await settled(
+      parts.map(async ({ first, count, channel, channels: some }) => {
+        // Pairs reach over the border between two parts.
+        const before = pairSafe && first > 0 ? channels : 0;
+        const [own, sums] = await this.#run(tensor, first - before, count + before, (w) => ({
+          kind: 'peaks',
+          w,
+          channels: some,
+          inner,
+          pairs: pairSafe,
+        }));
+        for (let c = 0; c < some; c++) {
+          peaks[channel + c] = Math.max(peaks[channel + c] ?? 0, own?.[c] ?? 0);
+          pairs[channel + c] = Math.max(pairs[channel + c] ?? 0, sums?.[c] ?? 0);
+        }
+      }),
+    );
+    const scale = peaks.map((peak, c) => stepOf(peak, pairs[c] ?? 0));
+    return this.#make(key, shapes, (write) => {
+      write(1, scale, 0);
+      return parts.map(async ({ first, count, channel, channels: some }) => {
+        const own = scale.slice(channel, channel + some);
+        const [q] = await this.#run(tensor, first, count, (w) => ({
+          kind: 'int8',
+          w,
+          channels: some,
+          inner,
+          scale: own,
+        }));
+        write(0, q, first);
+      });
+    });
+  }
+
+  async #make(
+    key: string,
+    shapes: Shapes,
+    start: (write: Write) => readonly Promise<void>[],
+  ): Promise<readonly NewTensor[]> {
+    const found = this.#results.found(key, shapes);
+    if (found) return found;
+    const writing = this.#results.begin(key, shapes);
+    await settled(start((part, bytes, offset) => bytes && writing.write(part, bytes, offset)));
+    return writing.finish();
+  }
+
+  async #run(
+    tensor: Tensor,
+    first: number,
+    count: number,
+    task: (w: Float32Array) => KernelTask,
+  ): Promise<KernelResult> {
+    try {
+      return await this.#pool.run(() => task(floatsBetween(tensor, first, first + count)));
+    } catch (error) {
+      throw placedError(error, floatsBetween(tensor, first, first + count), first);
+    }
+  }
+}
+
+type Write = (part: number, bytes: ArrayBufferView | undefined, offset: number) => void;
+
+/** As `quantizeInt8` takes it, and `pairSafeScale`. */
+function stepOf(peak: number, pair: number): number {
+  const step = Math.max(Math.fround(peak / 127), Math.fround(pair / 127));
+  return step > 1.2e-38 ? step : 1;
+}
+
+interface Part {
+  readonly first: number;
+  readonly count: number;
+  /** The first of its channels, and how many. */
+  readonly channel: number;
+  readonly channels: number;
+}
+
+/** `[rows, channels, inner]` in pieces: of rows, or where there is one row only, of channels. */
+function partsOf(rows: number, channels: number, inner: number): readonly Part[] {
+  if (rows === 1)
+    return rowsOf(channels, inner).map(({ first, rows: some }) => ({
+      first: first * inner,
+      count: some * inner,
+      channel: first,
+      channels: some,
+    }));
+  const width = channels * inner;
+  return rowsOf(rows, width).map(({ first, rows: some }) => ({
+    first: first * width,
+    count: some * width,
+    channel: 0,
+    channels,
+  }));
+}
+
+/** All of them, so that nothing goes on behind a failure's back; then the first failure. */
+async function settled(work: readonly Promise<void>[]): Promise<void> {
+  for (const outcome of await Promise.allSettled(work)) if (outcome.status === 'rejected') throw outcome.reason;
+}

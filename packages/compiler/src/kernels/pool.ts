@@ -1,0 +1,81 @@
+import { setImmediate } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
+import { QuantError } from '@flotilla/quant';
+import { type KernelResult, type KernelTask, runKernel } from './kernel.ts';
+import type { KernelAnswer } from './worker.ts';
+
+/** Weights that are converted here before any thread is started: small models are done by then. */
+const ALONE = 1 << 20;
+
+/** Node runs built files: from `src` in a test as from `dist`. */
+const PROGRAM = new URL('../../dist/kernels/worker.js', import.meta.url);
+
+/**
+ * Worker threads that run kernels, one task each at a time. A task is all there is to know of its result, so the number of
+ * threads never shows in it.
+ */
+export class KernelPool {
+  readonly threads: number;
+  readonly #free: Helper[] = [];
+  readonly #all: Helper[] = [];
+  readonly #waiting: (() => void)[] = [];
+  #places: number;
+  #done = 0;
+
+  constructor(threads: number) {
+    this.threads = threads;
+    this.#places = threads;
+  }
+
+  /**
+   * Waits for a free thread, then asks for the task and runs it: what waits holds no weights.
+   * @throws {QuantError}, and what `make` throws
+   */
+  async run(make: () => KernelTask): Promise<KernelResult> {
+    if (this.#places === 0) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    else this.#places--;
+    try {
+      const task = make();
+      this.#done += task.w.length;
+      if (this.threads > 1 && this.#done > ALONE) return await this.#runThere(task);
+      await setImmediate(); // a signal can come between two tasks
+      return runKernel(task);
+    } finally {
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.#places++;
+    }
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#all.map(({ thread }) => thread.terminate()));
+  }
+
+  async #runThere(task: KernelTask): Promise<KernelResult> {
+    const worker = this.#free.pop() ?? this.#start();
+    const answer = await new Promise<KernelAnswer>((resolve, reject) => {
+      worker.settle = { resolve, reject };
+      worker.thread.postMessage(task, [task.w.buffer as ArrayBuffer]);
+    });
+    this.#free.push(worker);
+    if ('result' in answer) return answer.result;
+    const { code, message } = answer.error;
+    throw code === undefined ? new Error(message) : new QuantError(code, message);
+  }
+
+  #start(): Helper {
+    const thread = new Worker(PROGRAM, { execArgv: [] });
+    const helper: Helper = { thread, settle: undefined };
+    thread.on('message', (answer: KernelAnswer) => helper.settle?.resolve(answer));
+    thread.on('error', (error) => helper.settle?.reject(error));
+    thread.on('exit', (code) => helper.settle?.reject(new Error(`a worker thread ended with code ${code}`)));
+    this.#all.push(helper);
+    return helper;
+  }
+}
+
+/** A thread, and who waits for its answer. */
+interface Helper {
+  readonly thread: Worker;
+  settle: { readonly resolve: (answer: KernelAnswer) => void; readonly reject: (error: unknown) => void } | undefined;
+}

@@ -1,0 +1,96 @@
+import { createHash } from 'node:crypto';
+import { existsSync, renameSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { type NewTensor, ScratchFile, TensorInFile } from '@flotilla/onnx';
+
+/** The parts of one converted weight, in their order, with what each is. */
+export type Shapes = readonly {
+  readonly dtype: NewTensor['dtype'];
+  readonly dims: readonly number[];
+  readonly byteLength: number;
+}[];
+
+/** Where a conversion writes; `finish` gives its parts as tensors. */
+export interface Writing {
+  write(part: number, bytes: ArrayBufferView, offset: number): void;
+  finish(): readonly NewTensor[];
+}
+
+/** Converted weights that are not small go to a file each, finished ones under their final name. */
+export class Results {
+  readonly #folder: string | undefined;
+  readonly #made = new Set<string>();
+
+  foundBytes = 0;
+
+  /** @param folder undefined: everything stays in memory */
+  constructor(folder: string | undefined) {
+    this.#folder = folder;
+  }
+
+  /** What an earlier run finished under this key. */
+  found(key: string, shapes: Shapes): readonly NewTensor[] | undefined {
+    const path = this.#pathOf(key, shapes);
+    if (path === undefined || !existsSync(path) || statSync(path).size !== sizeOf(shapes)) return undefined;
+    // What this run made itself was not found.
+    if (!this.#made.has(path)) this.foundBytes += sizeOf(shapes);
+    return tensorsIn(new ScratchFile(path, 'r'), shapes);
+  }
+
+  begin(key: string, shapes: Shapes): Writing {
+    const path = this.#pathOf(key, shapes);
+    if (path !== undefined) this.#made.add(path);
+    return path === undefined ? inMemory(shapes) : inFile(path, shapes);
+  }
+
+  #pathOf(key: string, shapes: Shapes): string | undefined {
+    if (this.#folder === undefined || sizeOf(shapes) < LEAST_BYTES) return undefined;
+    const digest = createHash('sha256').update(key).digest('hex').slice(0, 32);
+    return join(this.#folder, `weight-${digest}`);
+  }
+}
+
+/** Smaller results are made anew sooner than they are found. */
+const LEAST_BYTES = 256 * 1024;
+
+function inMemory(shapes: Shapes): Writing {
+  const parts = shapes.map(({ byteLength }) => new Uint8Array(byteLength));
+  return {
+    write(part, bytes, offset) {
+      parts[part]?.set(plain(bytes), offset);
+    },
+    finish: () => shapes.map(({ dtype, dims }, i) => ({ dtype, dims, bytes: parts[i] ?? new Uint8Array() })),
+  };
+}
+
+function inFile(path: string, shapes: Shapes): Writing {
+  rmSync(`${path}.part`, { force: true });
+  const file = new ScratchFile(`${path}.part`);
+  const offsets = offsetsOf(shapes);
+  return {
+    write: (part, bytes, offset) => file.write(plain(bytes), (offsets[part] ?? 0) + offset),
+    finish() {
+      // A kill leaves the name with whole content or not at all; after a power cut nothing is trusted (see the work folder).
+      renameSync(`${path}.part`, path);
+      return tensorsIn(file, shapes);
+    },
+  };
+}
+
+function tensorsIn(file: ScratchFile, shapes: Shapes): readonly NewTensor[] {
+  const offsets = offsetsOf(shapes);
+  return shapes.map((shape, i) => new TensorInFile(shape, file.slice(offsets[i] ?? 0, shape.byteLength)));
+}
+
+function offsetsOf(shapes: Shapes): readonly number[] {
+  let at = 0;
+  return shapes.map(({ byteLength }) => (at += byteLength) - byteLength);
+}
+
+function sizeOf(shapes: Shapes): number {
+  return shapes.reduce((sum, { byteLength }) => sum + byteLength, 0);
+}
+
+function plain({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
+}
