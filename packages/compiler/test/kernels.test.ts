@@ -1,9 +1,19 @@
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { NewTensor, Tensor } from '@flotilla/onnx';
+import {
+  buildModel,
+  encodeModel,
+  type Model,
+  type NewGraph,
+  type NewTensor,
+  type Tensor,
+  tensorFromFloats,
+  tensorInfo,
+} from '@flotilla/onnx';
 import { quantizeInt4, quantizeInt8 } from '@flotilla/quant';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { applyRecipe, parseRecipe } from '../src/index.ts';
 import { Kernels } from '../src/kernels/kernels.ts';
 import { build, node, noise } from './small-models.ts';
 
@@ -57,3 +67,40 @@ test('two threads, a file and one thread in memory give the bytes of the kernel 
   expect(bytesOf(await again.int4('a', tensor, 0, options))).toEqual(bytesOf(await one.int4('a', tensor, 0, options)));
   expect(again.resumedBytes).toBeGreaterThan(1e6);
 });
+
+test('weights of one name in two branches have a form each', async () => {
+  const folder = await mkdtemp(join(dir, 'branches-'));
+  const recipe = parseRecipe('name: int4\npasses: [{ pass: convert-int4 }]');
+  const { model } = await applyRecipe(branches(), recipe, { kernels: new Kernels({ folder }) });
+  expect((await readdir(folder)).length).toBe(2);
+  const inMemory = await applyRecipe(branches(), recipe);
+  expect(encodeModel(model)).toEqual(encodeModel(inMemory.model));
+});
+
+/** One weight, and in the other branch its negative. */
+function branches(): Model {
+  const given = noise([600, 1024]);
+  const w = new Float32Array(given.bytes.slice().buffer);
+  const branch = (name: string, weight: Float32Array): NewGraph => ({
+    name,
+    inputs: [],
+    outputs: [tensorInfo(`${name}_y`, 'float32', undefined)],
+    nodes: [node('MatMul', ['x', 'w'], {}, `${name}_y`, name)],
+    initializers: { w: tensorFromFloats([600, 1024], weight) },
+  });
+  const attributes = {
+    then_branch: { graph: branch('plus', w) },
+    else_branch: {
+      graph: branch(
+        'minus',
+        w.map((value) => -value),
+      ),
+    },
+  };
+  return buildModel({
+    opset: 21,
+    inputs: [tensorInfo('x', 'float32', [1, 600]), tensorInfo('choice', 'bool', [])],
+    outputs: [tensorInfo('y', 'float32', undefined)],
+    nodes: [node('If', ['choice'], attributes)],
+  });
+}

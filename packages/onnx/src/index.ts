@@ -6,6 +6,6 @@ export { inferTypes } from './infer/infer-types.ts';
 export { tensorFromFloats, tensorFromInts } from './new-tensor.ts';
 export { elementCount, floats, integers, strings } from './numbers.ts';
 export { cloneModel, dataFiles, decodeModel, keepConstantsIn, openModel } from './open-model.ts';
-export { ScratchFile, TensorInFile } from './scratch.ts';
+export { ClosedFile, FileSlice, ScratchFile, TensorInFile } from './scratch.ts';
 export type * from './types.ts';
 export { encodeModel, type ExternalData, writeModel } from './write-model.ts';

@@ -6,13 +6,17 @@ import type { DataType, NewTensor } from './types.ts';
 /** Smaller constants stay in memory. */
 const LEAST_BYTES = 256 * 1024;
 
+interface RangeFile {
+  read(start: number, length: number): Uint8Array;
+}
+
 /** Bytes in a file that was made for them. */
 export class FileSlice implements Readable {
   readonly length: number;
-  readonly #file: ScratchFile;
+  readonly #file: RangeFile;
   readonly #offset: number;
 
-  constructor(file: ScratchFile, offset: number, length: number) {
+  constructor(file: RangeFile, offset: number, length: number) {
     this.#file = file;
     this.#offset = offset;
     this.length = length;
@@ -41,44 +45,58 @@ export class TensorInFile implements NewTensor {
 }
 
 /** A file that bytes are put into and read back from; its owner removes it. The descriptor goes with the last slice. */
-export class ScratchFile {
-  readonly path: string;
+export class ScratchFile implements RangeFile {
+  readonly #path: string;
   readonly #fd: number;
   #end = 0;
 
-  /** @param flags 'wx+' makes the file, 'r' reads one that is there. @throws {OnnxError} `onnx/file` */
-  constructor(path: string, flags: 'wx+' | 'r' = 'wx+') {
-    this.path = path;
-    try {
-      this.#fd = openSync(path, flags, 0o600);
-    } catch (cause) {
-      throw fileError(path, cause);
-    }
+  /** Makes the file. @throws {OnnxError} `onnx/file` */
+  constructor(path: string) {
+    this.#path = path;
+    this.#fd = open(path, 'wx+');
     descriptors.register(this, this.#fd);
   }
 
   /** Puts the bytes behind what is there. */
   add(bytes: Uint8Array): FileSlice {
     const offset = this.#end;
-    this.write(bytes, offset);
-    return this.slice(offset, bytes.length);
-  }
-
-  write(bytes: Uint8Array, offset: number): void {
     for (let done = 0; done < bytes.length; ) done += writeSync(this.#fd, bytes, done, undefined, offset + done);
-    this.#end = Math.max(this.#end, offset + bytes.length);
+    this.#end += bytes.length;
+    return new FileSlice(this, offset, bytes.length);
   }
 
   read(start: number, length: number): Uint8Array {
-    return readFully(this.#fd, start, length, this.path);
-  }
-
-  slice(offset: number, length: number): FileSlice {
-    return new FileSlice(this, offset, length);
+    return readFully(this.#fd, start, length, this.#path);
   }
 }
 
 const descriptors = new FinalizationRegistry<number>((fd) => closeSync(fd));
+
+/** A finished file, opened for each reading: there may be thousands of them. */
+export class ClosedFile implements RangeFile {
+  readonly #path: string;
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  read(start: number, length: number): Uint8Array {
+    const fd = open(this.#path, 'r');
+    try {
+      return readFully(fd, start, length, this.#path);
+    } finally {
+      closeSync(fd);
+    }
+  }
+}
+
+function open(path: string, flags: 'wx+' | 'r'): number {
+  try {
+    return openSync(path, flags, 0o600);
+  } catch (cause) {
+    throw fileError(path, cause);
+  }
+}
 
 /** The tensor with its bytes in the file, unless they are few or lie in one already. */
 export function moveToFile(tensor: NewTensor, scratch: ScratchFile): NewTensor {

@@ -11,7 +11,7 @@ import { CliError } from '../errors.ts';
 import { EXIT } from '../failure.ts';
 import { untilInterrupted } from '../interrupt.ts';
 import { parseCombine, parseLora } from '../lora-options.ts';
-import { preprocessOption } from '../options.ts';
+import { atLeast, preprocessOption } from '../options.ts';
 import { type Globals, print, say } from '../output.ts';
 import { progressBar } from '../progress.ts';
 import { setting } from '../settings.ts';
@@ -219,7 +219,8 @@ export const compile: CommandModule<Globals, Args> = {
 
 /** What goes to the compiler under the name that it has here. */
 function pick({ weights, activations, block, method, recipe, data, preprocess, metric, keys, floor, ...rest }: Args) {
-  const { eval: judge, name, threads, resume, board, budget, force } = rest;
+  const { eval: judge, name, resume, board, budget, force } = rest;
+  const threads = rest.threads === undefined ? undefined : Math.floor(atLeast('threads', rest.threads, 1));
   const boards = board.length > 0 ? board : undefined;
   const given = rest['fix-shape'].map(parseShape);
   const fixShapes = given.length > 0 ? Object.fromEntries(given) : undefined;

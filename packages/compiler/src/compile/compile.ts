@@ -43,7 +43,8 @@ export async function compile(path: string, out: string, asked: CompileOptions =
   const digest = await inputsDigest(source, recipe, options);
   return inWorkFolder(out, { digest, resume: options.resume ?? false }, async (folder) => {
     const opened = await openJob(source, { folder, recipe, boards }, options);
-    const kernels = new Kernels({ threads: options.threads ?? availableParallelism(), folder });
+    const { threads = availableParallelism(), signal } = options;
+    const kernels = new Kernels({ threads, folder, signal });
     try {
       await checkOutput(out, opened.source, options);
       const found = limits.length > 0 ? await searchBudget(opened, limits, options) : undefined;

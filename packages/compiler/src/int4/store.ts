@@ -13,8 +13,14 @@ export interface Storage {
 export type Place = (graph: Graph) => Storage;
 
 /** What of the whole compilation a weight's new form depends on: see `Kernels`. */
-export function keyOf({ tensor, axis }: WeightSite, name: string, how: object): string {
-  return JSON.stringify([name, tensor.dims, axis, how]);
+export function keyOf({ node, tensor, axis }: WeightSite, name: string, how: object): string {
+  return JSON.stringify([bodyOf(node.graph), name, tensor.dims, axis, how]);
+}
+
+/** Which body of which node it is: two branches may have weights of one name. */
+function bodyOf(graph: Graph): readonly unknown[] {
+  const { owner } = graph;
+  return owner ? [...bodyOf(owner.graph), owner.outputs[0], owner.subgraphs.indexOf(graph)] : [];
 }
 
 /** Makes uint4 (or int4) blocks with float32 scales, to stand behind a `DequantizeLinear` before the node. */

@@ -1,4 +1,4 @@
-import { channelPeaks, pairPeaks, quantizeFourBit, QuantError, quantizeInt8 } from '@flotilla/quant';
+import { channelPeaks, quantizeFourBit, QuantError, quantizeInt8 } from '@flotilla/quant';
 import { type BlockOptions, blocksOf } from '../int4/blocks-of.ts';
 
 /** One piece of work on a weight or a part of it: the numbers, and what is to become of them. */
@@ -10,8 +10,7 @@ export type KernelTask = { readonly w: Float32Array } & (
       readonly block: number;
       readonly turn: Turn | undefined;
     }
-  /** `pairs`: of neighbouring sums too, see `pairSafeScale`; channels are last then. */
-  | { readonly kind: 'peaks'; readonly channels: number; readonly inner: number; readonly pairs: boolean }
+  | { readonly kind: 'peaks'; readonly channels: number; readonly inner: number }
   | { readonly kind: 'int8'; readonly channels: number; readonly inner: number; readonly scale: Float32Array }
 );
 
@@ -21,11 +20,11 @@ export interface Turn {
   readonly columns: number;
 }
 
-export type KernelResult = readonly (Uint8Array | Float32Array | Float64Array)[];
+export type KernelResult = readonly (Uint8Array | Float32Array)[];
 
 /**
- * int4: levels, scales, zero points (none where symmetric). codebook: codes and maxima. peaks: `max|w|` per channel, and
- * with `pairs` that of sums of neighbours. int8: levels on the given scales.
+ * int4: levels, scales, zero points (none where symmetric). codebook: codes and maxima. peaks: `max|w|` per
+ * channel. int8: levels on the given scales.
  * @throws {QuantError}
  */
 export function runKernel(task: KernelTask): KernelResult {
@@ -40,10 +39,8 @@ export function runKernel(task: KernelTask): KernelResult {
       // bitsandbytes has the first code in the high nibble, ONNX in the low one.
       return [packed.map((byte) => (byte >> 4) | (byte << 4)), absMax];
     }
-    case 'peaks': {
-      const peaks = channelPeaks(w, task.channels, task.inner);
-      return task.pairs ? [peaks, pairPeaks(w, task.channels, { channelsLast: true })] : [peaks];
-    }
+    case 'peaks':
+      return [channelPeaks(w, task.channels, task.inner)];
     case 'int8': {
       // A scale that is no less than the peaks ask for is the one that is taken.
       const { q } = quantizeInt8(w, task.channels, { inner: task.inner, leastScale: task.scale });

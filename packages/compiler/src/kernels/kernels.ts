@@ -11,6 +11,7 @@ export interface KernelsOptions {
   readonly threads?: number | undefined;
   /** Results go here, and what an earlier run left here under the same key is taken. Default: memory. */
   readonly folder?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**
@@ -21,8 +22,8 @@ export class Kernels {
   readonly #pool: KernelPool;
   readonly #results: Results;
 
-  constructor({ threads = 1, folder }: KernelsOptions = {}) {
-    this.#pool = new KernelPool(threads);
+  constructor({ threads = 1, folder, signal }: KernelsOptions = {}) {
+    this.#pool = new KernelPool(threads, signal);
     this.#results = new Results(folder);
   }
 
@@ -87,20 +88,21 @@ export class Kernels {
       { dtype: 'uint4', dims: [blocks, options.block], byteLength: count / 2 },
       { dtype: 'float32', dims: [blocks], byteLength: blocks * 4 },
     ];
-    const made = await this.#make(key, shapes, (write) => [
-      this.#run(tensor, 0, count, (w) => ({ kind: 'codebook', w, ...options })).then(([codes, absMax]) => {
-        write(0, codes, 0);
-        write(1, absMax, 0);
+    // What is turned is needed whole.
+    const parts = options.turn ? [{ first: 0, rows: blocks }] : rowsOf(blocks, options.block);
+    const made = await this.#make(key, shapes, (write) =>
+      parts.map(async ({ first, rows }) => {
+        const [start, some] = [first * options.block, rows * options.block];
+        const [codes, absMax] = await this.#run(tensor, start, some, (w) => ({ kind: 'codebook', w, ...options }));
+        write(0, codes, start / 2);
+        write(1, absMax, first * 4);
       }),
-    ]);
+    );
     return made as unknown as readonly [NewTensor, NewTensor];
   }
 
-  /**
-   * int8 with one scale per index of `axis`: levels and scales. `pairSafe`: of a matrix with its channels last, so that
-   * no two neighbours overflow 16 bits.
-   */
-  async int8(key: string, tensor: Tensor, axis: number, { pairSafe = false } = {}): Promise<readonly NewTensor[]> {
+  /** int8 with one scale per index of `axis`: levels and scales. */
+  async int8(key: string, tensor: Tensor, axis: number): Promise<readonly NewTensor[]> {
     const { rows, cols: channels, inner } = sizesAt(tensor.dims, axis);
     const shapes: Shapes = [
       { dtype: 'int8', dims: tensor.dims, byteLength: elementCount(tensor) },
@@ -110,25 +112,13 @@ export class Kernels {
     if (found) return found;
     const parts = partsOf(rows, channels, inner);
     const peaks = new Float32Array(channels);
-    const pairs = new Float64Array(channels);
     await settled(
       parts.map(async ({ first, count, channel, channels: some }) => {
-        // Pairs reach over the border between two parts.
-        const before = pairSafe && first > 0 ? channels : 0;
-        const [own, sums] = await this.#run(tensor, first - before, count + before, (w) => ({
-          kind: 'peaks',
-          w,
-          channels: some,
-          inner,
-          pairs: pairSafe,
-        }));
-        for (let c = 0; c < some; c++) {
-          peaks[channel + c] = Math.max(peaks[channel + c] ?? 0, own?.[c] ?? 0);
-          pairs[channel + c] = Math.max(pairs[channel + c] ?? 0, sums?.[c] ?? 0);
-        }
+        const [own] = await this.#run(tensor, first, count, (w) => ({ kind: 'peaks', w, channels: some, inner }));
+        for (let c = 0; c < some; c++) peaks[channel + c] = Math.max(peaks[channel + c] ?? 0, own?.[c] ?? 0);
       }),
     );
-    const scale = peaks.map((peak, c) => stepOf(peak, pairs[c] ?? 0));
+    const scale = peaks.map(stepOf);
     return this.#make(key, shapes, (write) => {
       write(1, scale, 0);
       return parts.map(async ({ first, count, channel, channels: some }) => {
@@ -153,7 +143,12 @@ export class Kernels {
     const found = this.#results.found(key, shapes);
     if (found) return found;
     const writing = this.#results.begin(key, shapes);
-    await settled(start((part, bytes, offset) => bytes && writing.write(part, bytes, offset)));
+    try {
+      await settled(start((part, bytes, offset) => bytes && writing.write(part, bytes, offset)));
+    } catch (error) {
+      writing.drop();
+      throw error;
+    }
     return writing.finish();
   }
 
@@ -173,9 +168,9 @@ export class Kernels {
 
 type Write = (part: number, bytes: ArrayBufferView | undefined, offset: number) => void;
 
-/** As `quantizeInt8` takes it, and `pairSafeScale`. */
-function stepOf(peak: number, pair: number): number {
-  const step = Math.max(Math.fround(peak / 127), Math.fround(pair / 127));
+/** As `quantizeInt8` takes it. */
+function stepOf(peak: number): number {
+  const step = Math.fround(peak / 127);
   return step > 1.2e-38 ? step : 1;
 }
 

@@ -19,22 +19,25 @@ export class KernelPool {
   readonly #free: Helper[] = [];
   readonly #all: Helper[] = [];
   readonly #waiting: (() => void)[] = [];
+  readonly #signal: AbortSignal | undefined;
   #places: number;
   #done = 0;
 
-  constructor(threads: number) {
+  constructor(threads: number, signal: AbortSignal | undefined) {
     this.threads = threads;
     this.#places = threads;
+    this.#signal = signal;
   }
 
   /**
    * Waits for a free thread, then asks for the task and runs it: what waits holds no weights.
-   * @throws {QuantError}, and what `make` throws
+   * @throws {QuantError}, what `make` throws, and the signal's reason
    */
   async run(make: () => KernelTask): Promise<KernelResult> {
     if (this.#places === 0) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     else this.#places--;
     try {
+      this.#signal?.throwIfAborted();
       const task = make();
       this.#done += task.w.length;
       if (this.threads > 1 && this.#done > ALONE) return await this.#runThere(task);

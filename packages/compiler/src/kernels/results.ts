@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
-import { existsSync, renameSync, rmSync, statSync } from 'node:fs';
+import { closeSync, openSync, renameSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { type NewTensor, ScratchFile, TensorInFile } from '@flotilla/onnx';
+import { ClosedFile, FileSlice, type NewTensor, TensorInFile } from '@flotilla/onnx';
 
 /** The parts of one converted weight, in their order, with what each is. */
 export type Shapes = readonly {
@@ -10,10 +10,11 @@ export type Shapes = readonly {
   readonly byteLength: number;
 }[];
 
-/** Where a conversion writes; `finish` gives its parts as tensors. */
+/** Where a conversion writes; `finish` gives its parts as tensors, `drop` gives up. */
 export interface Writing {
   write(part: number, bytes: ArrayBufferView, offset: number): void;
   finish(): readonly NewTensor[];
+  drop(): void;
 }
 
 /** Converted weights that are not small go to a file each, finished ones under their final name. */
@@ -31,10 +32,10 @@ export class Results {
   /** What an earlier run finished under this key. */
   found(key: string, shapes: Shapes): readonly NewTensor[] | undefined {
     const path = this.#pathOf(key, shapes);
-    if (path === undefined || !existsSync(path) || statSync(path).size !== sizeOf(shapes)) return undefined;
+    if (path === undefined || statSync(path, { throwIfNoEntry: false })?.size !== sizeOf(shapes)) return undefined;
     // What this run made itself was not found.
     if (!this.#made.has(path)) this.foundBytes += sizeOf(shapes);
-    return tensorsIn(new ScratchFile(path, 'r'), shapes);
+    return tensorsIn(path, shapes);
   }
 
   begin(key: string, shapes: Shapes): Writing {
@@ -59,27 +60,34 @@ function inMemory(shapes: Shapes): Writing {
     write(part, bytes, offset) {
       parts[part]?.set(plain(bytes), offset);
     },
+    drop: () => undefined,
     finish: () => shapes.map(({ dtype, dims }, i) => ({ dtype, dims, bytes: parts[i] ?? new Uint8Array() })),
   };
 }
 
 function inFile(path: string, shapes: Shapes): Writing {
-  rmSync(`${path}.part`, { force: true });
-  const file = new ScratchFile(`${path}.part`);
+  const fd = openSync(`${path}.part`, 'w', 0o600);
   const offsets = offsetsOf(shapes);
   return {
-    write: (part, bytes, offset) => file.write(plain(bytes), (offsets[part] ?? 0) + offset),
+    write: (part, bytes, offset) => {
+      const all = plain(bytes);
+      for (let done = 0; done < all.length; )
+        done += writeSync(fd, all, done, undefined, (offsets[part] ?? 0) + offset + done);
+    },
     finish() {
+      closeSync(fd);
       // A kill leaves the name with whole content or not at all; after a power cut nothing is trusted (see the work folder).
       renameSync(`${path}.part`, path);
-      return tensorsIn(file, shapes);
+      return tensorsIn(path, shapes);
     },
+    drop: () => closeSync(fd),
   };
 }
 
-function tensorsIn(file: ScratchFile, shapes: Shapes): readonly NewTensor[] {
+function tensorsIn(path: string, shapes: Shapes): readonly NewTensor[] {
+  const file = new ClosedFile(path);
   const offsets = offsetsOf(shapes);
-  return shapes.map((shape, i) => new TensorInFile(shape, file.slice(offsets[i] ?? 0, shape.byteLength)));
+  return shapes.map((shape, i) => new TensorInFile(shape, new FileSlice(file, offsets[i] ?? 0, shape.byteLength)));
 }
 
 function offsetsOf(shapes: Shapes): readonly number[] {

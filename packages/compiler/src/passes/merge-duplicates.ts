@@ -45,10 +45,12 @@ function mergeConstants(graph: Graph): void {
     // Bytes are read only where another tensor has the same shape.
     if (names.length < 2) continue;
     const first = new Map<string, string>();
-    const heads = names.map((name) => headOf(graph, name));
-    for (const [i, name] of names.entries()) {
-      // Nearly all weights of one shape differ from the start.
-      if (heads.indexOf(heads[i] ?? '') === heads.lastIndexOf(heads[i] ?? '')) continue;
+    // Nearly all weights of one shape differ from the start.
+    const heads = new Map(names.map((name) => [name, headOf(graph, name)]));
+    const counts = new Map<string, number>();
+    for (const head of heads.values()) counts.set(head, (counts.get(head) ?? 0) + 1);
+    for (const name of names) {
+      if (counts.get(heads.get(name) ?? '') === 1) continue;
       const digest = digestOf(graph.constant(name));
       const kept = first.get(digest);
       if (kept === undefined) first.set(digest, name);
