@@ -140,6 +140,16 @@ export class ControllerClient {
     return this.get(`/v1/rollouts/${encodeURIComponent(id)}`);
   }
 
+  /** Nobody new is told, no deadline runs out, and no failure ends it, until it is resumed or aborted. */
+  pause(id: string): Promise<RolloutView> {
+    return this.post(`/v1/rollouts/${encodeURIComponent(id)}/pause`, {});
+  }
+
+  /** Goes on without the devices that have failed by now. */
+  resume(id: string): Promise<RolloutView> {
+    return this.post(`/v1/rollouts/${encodeURIComponent(id)}/resume`, {});
+  }
+
   abort(id: string): Promise<RolloutView> {
     return this.post(`/v1/rollouts/${encodeURIComponent(id)}/abort`, {});
   }

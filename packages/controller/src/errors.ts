@@ -24,6 +24,8 @@ export type ControllerErrorCode =
   | 'controller/no-devices'
   /** doc: Another rollout of the same model name is still running. Wait for it, or abort it. */
   | 'controller/rollout-active'
+  /** doc: The rollout has ended, so it can be neither paused nor resumed. Create another one. */
+  | 'controller/rollout-ended'
   /** doc: The device is not connected, so it cannot be called. Wait until it is online. */
   | 'controller/device-offline'
   /** doc: The device took the call and did not answer in time. Look at the device's log. */

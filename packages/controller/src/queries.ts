@@ -1,7 +1,7 @@
 import type { FailureReason, State, WaitingReason } from '@flotilla/protocol';
 import type { Database, DesiredRow, ReportRow } from './db/schema.ts';
 import type { Device, Registry } from './registry.ts';
-import type { DeviceStatus, RolloutDevice } from './rollout/state.ts';
+import { type DeviceStatus, isOpenFailure, type Rollout, type RolloutDevice } from './rollout/state.ts';
 import { loadRollout, type StoredRollout } from './rollout/store.ts';
 import { describeWhy } from './rollout/words.ts';
 import type { DeviceView, ModelView, PackView, ReleaseView, RolloutDeviceView, RolloutView } from './views.ts';
@@ -74,7 +74,7 @@ export class Queries {
 
   private rolloutView({ rollout, selection, canary }: StoredRollout): RolloutView {
     const devices = [...rollout.devices.values()];
-    const first = devices.filter(({ status }) => status === 'failed').sort((a, b) => a.sinceMs - b.sinceMs)[0];
+    const first = firstFailure(devices);
     return {
       id: rollout.id,
       release: rollout.release,
@@ -85,8 +85,12 @@ export class Queries {
       stateDeadlineMs: rollout.stateDeadlineMs,
       createdAtMs: rollout.createdAtMs,
       endedAtMs: rollout.endedAtMs,
+      pausedAtMs: rollout.pausedAtMs,
       counts: countStatuses(devices),
-      reason: first === undefined ? null : `${this.nameOf(first.device)} ${describeWhy(first) ?? 'failed'}`,
+      reason:
+        first === undefined || !isReason(rollout, first)
+          ? null
+          : `${this.nameOf(first.device)} ${describeWhy(first) ?? 'failed'}`,
       devices: devices.map((device) => this.rolloutDeviceView(device)),
     };
   }
@@ -103,6 +107,7 @@ export class Queries {
       sinceMs: device.sinceMs,
       state: device.state,
       failure: device.failure,
+      acknowledged: device.acknowledged === true,
       detail: device.detail,
       bytesDone: device.bytesDone,
       bytesTotal: device.bytesTotal,
@@ -113,6 +118,14 @@ export class Queries {
   private nameOf(id: string): string {
     return this.registry.get(id)?.name ?? id;
   }
+}
+
+const isReason = ({ phase }: Rollout, first: RolloutDevice): boolean => phase === 'stopped' || isOpenFailure(first);
+
+/** One that nobody acknowledged goes before all others. */
+function firstFailure(devices: readonly RolloutDevice[]): RolloutDevice | undefined {
+  const failed = devices.filter(({ status }) => status === 'failed');
+  return failed.sort((a, b) => Number(isOpenFailure(b)) - Number(isOpenFailure(a)) || a.sinceMs - b.sinceMs)[0];
 }
 
 function countStatuses(devices: readonly RolloutDevice[]): RolloutView['counts'] {

@@ -214,14 +214,31 @@ export class Service {
     return found(await this.queries.rollout(id), `rollout ${id}`);
   }
 
+  /** Again is no error. @throws {ControllerError} `controller/not-found`, `controller/rollout-ended` */
+  pauseRollout(id: string): Promise<RolloutView> {
+    return this.steer(id, 'paused');
+  }
+
+  /** Again is no error. @throws {ControllerError} `controller/not-found`, `controller/rollout-ended` */
+  resumeRollout(id: string): Promise<RolloutView> {
+    return this.steer(id, 'resumed');
+  }
+
   async abortRollout(id: string): Promise<RolloutView> {
     await this.rollout(id);
-    await this.ports.engine.abort(id);
+    await this.ports.engine.steer(id, 'aborted');
     return this.rollout(id);
   }
 
   async createToken(role: Role, label: string): Promise<{ readonly token: string; readonly role: Role }> {
     return { token: await this.ports.tokens.create(role, label), role };
+  }
+
+  private async steer(id: string, kind: 'paused' | 'resumed'): Promise<RolloutView> {
+    const { phase } = await this.rollout(id);
+    if (!(await this.ports.engine.steer(id, kind)))
+      throw new ControllerError('controller/rollout-ended', `rollout ${id} has ended: ${phase}`, { where: id });
+    return this.rollout(id);
   }
 
   private requireTrustedKeys(): void {

@@ -51,7 +51,7 @@ export async function openState(options: ControllerOptions, world: World): Promi
   const engine = new RolloutEngine({ db, registry, timeline, outbox, clock, signal });
   onClose(() => engine.close());
   // Before the broker lets a device in: a report that finds no rollout would be lost.
-  await engine.resume();
+  await engine.takeUp();
   return { db, registry, timeline, tokens, adminTokenFile, packs, key, trustedKeys, outbox, engine };
 }
 

@@ -8,6 +8,8 @@ export type TimelineKind =
   | 'release.published'
   | 'rollout.created'
   | 'rollout.phase'
+  | 'rollout.paused'
+  | 'rollout.resumed'
   | 'rollout.device'
   | 'telemetry';
 

@@ -71,6 +71,8 @@ export interface RolloutDeviceView {
   readonly sinceMs: number;
   readonly state: State | null;
   readonly failure: FailureReason | null;
+  /** It failed, and a person resumed the rollout knowing it. */
+  readonly acknowledged: boolean;
   readonly detail: string;
   readonly bytesDone: number;
   readonly bytesTotal: number;
@@ -87,8 +89,10 @@ export interface RolloutView {
   readonly stateDeadlineMs: number;
   readonly createdAtMs: number;
   readonly endedAtMs: number | null;
+  /** Since when it is held up; null while it runs. */
+  readonly pausedAtMs: number | null;
   readonly counts: { readonly [S in DeviceStatus]: number };
-  /** Why it stopped: the device that failed first, in words; null unless stopped. */
+  /** What stopped it, or would if it were not paused: the device that failed first, in words. */
   readonly reason: string | null;
   readonly devices: readonly RolloutDeviceView[];
 }

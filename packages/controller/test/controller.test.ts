@@ -177,6 +177,38 @@ describe('a rollout', () => {
     expect(await client.abort(rollout.id)).toEqual(aborted);
   });
 
+  test('paused, it tells nobody new and outlives a failure; resumed, it goes on; what has ended is neither', async () => {
+    const name = 'fleet-paused';
+    const identities = [await client.provision({ board: 'host', fleet: name })];
+    identities.push(await client.provision({ board: 'host', fleet: name }));
+    const good = await release('paused');
+    const { id } = await client.createRollout({ release: good.release, to: `fleet = '${name}'` });
+    expect(await client.pause(id)).toMatchObject({ phase: 'canary', pausedAtMs: expect.any(Number) });
+    // Only now, so that the canary cannot be done before the pause.
+    const devices = identities.map((identity) => new FakeDevice({ identity }));
+    fakes.push(...devices);
+    await expect.poll(async () => (await client.rollout(id)).counts.done, { timeout: 30_000 }).toBe(1);
+    const held = await client.pause(id);
+    expect(held).toMatchObject({ phase: 'canary', counts: { done: 1, queued: 1 } });
+    expect(held.devices[1]).toMatchObject({ why: 'paused', sentence: 'waits: the rollout is paused' });
+    expect(devices.find((device) => device.id === held.devices[1]?.device)?.desired).toEqual([]);
+    expect(await client.resume(id)).toMatchObject({ phase: 'rest', pausedAtMs: null });
+    expect(await finish(id)).toMatchObject({ phase: 'done', counts: { done: 2 } });
+    const kinds: string[] = [];
+    for await (const { kind } of client.events({ after: 0, rollout: id })) {
+      kinds.push(kind);
+      if (kinds.filter((one) => one === 'rollout.phase').length === 2) break;
+    }
+    expect(kinds.filter((kind) => kind !== 'rollout.device')).toEqual([
+      'rollout.created',
+      'rollout.paused',
+      'rollout.resumed',
+      'rollout.phase',
+      'rollout.phase',
+    ]);
+    await expect(client.pause(id)).rejects.toMatchObject({ code: 'controller/rollout-ended' });
+  });
+
   test('one rollout of a name at a time', async () => {
     const { name } = await fleet([() => 'hang']);
     const hung = await release('single');

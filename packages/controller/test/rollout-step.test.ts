@@ -243,11 +243,75 @@ describe('deadlines', () => {
 
   test('while the controller was away no deadline ran', () => {
     const drive = new Drive(plan(1)).report('d0', { state: 'downloading' }, 1000);
-    drive.feed({ kind: 'resumed', atMs: 1e9, online: new Set() }).feed({ kind: 'tick', atMs: 1e9 + late - 1 });
+    drive.feed({ kind: 'restarted', atMs: 1e9, online: new Set() }).feed({ kind: 'tick', atMs: 1e9 + late - 1 });
     expect(drive.state.phase).toBe('canary');
     expect(drive.device('d0')).toMatchObject({ why: 'offline', online: false });
     drive.feed({ kind: 'tick', atMs: 1e9 + late });
     expect(drive.state.phase).toBe('stopped');
+  });
+});
+
+describe('paused', () => {
+  const late = deadlineMs * 1.1;
+  const paused = (devices = 3) => {
+    const drive = new Drive(plan(devices));
+    const [canary = ''] = drive.ids('canary');
+    return { drive: drive.feed({ kind: 'paused', atMs: 100 }), canary };
+  };
+
+  test('nobody new is told until it is resumed; who is under way goes on', () => {
+    const { drive, canary } = paused();
+    for (const device of drive.ids('rest')) expect(drive.device(device)).toMatchObject({ why: 'paused', sinceMs: 100 });
+    drive.commit(canary);
+    expect(drive.state).toMatchObject({ phase: 'canary', pausedAtMs: 100 });
+    expect(drive.effects).toHaveLength(1);
+    drive.feed({ kind: 'resumed', atMs: 200 });
+    expect(drive.state).toMatchObject({ phase: 'rest', pausedAtMs: null });
+    expect(drive.effects).toHaveLength(3);
+  });
+
+  test('no deadline runs, whether it began before or meanwhile; what was left of it is left', () => {
+    const { drive, canary } = paused();
+    drive.report(canary, { state: 'downloading' }, 5e6).feed({ kind: 'restarted', atMs: 6e6, online: new Set() });
+    drive.feed({ kind: 'tick', atMs: 1e9 }).feed({ kind: 'resumed', atMs: 1e9 });
+    drive.feed({ kind: 'tick', atMs: 1e9 + late - 1 });
+    expect(drive.state.phase).toBe('canary');
+    drive.feed({ kind: 'tick', atMs: 1e9 + late });
+    expect(drive.state.phase).toBe('stopped');
+    const early = new Drive(plan(1)).feed({ kind: 'paused', atMs: late - 10 }).feed({ kind: 'resumed', atMs: 1e6 });
+    expect(early.feed({ kind: 'tick', atMs: 1e6 + 9 }).state.phase).toBe('canary');
+    expect(early.feed({ kind: 'tick', atMs: 1e6 + 10 }).state.phase).toBe('stopped');
+  });
+
+  test('resuming acknowledges the failures so far: those go back once, the others go on; a new one stops it', () => {
+    const { drive, canary } = paused();
+    drive.report(canary, { state: 'failed', reason: 'load' }, 150);
+    expect(drive.state).toMatchObject({ phase: 'canary', pausedAtMs: 100 });
+    expect(drive.effects).toHaveLength(1);
+    drive.feed({ kind: 'resumed', atMs: 200 }).feed({ kind: 'resumed', atMs: 201 });
+    expect(drive.device(canary)).toMatchObject({ status: 'failed', acknowledged: true, sequence: 6 });
+    expect(drive.effects[1]).toEqual({ kind: 'desire', device: canary, sequence: 6, release: previous });
+    expect(drive.state.phase).toBe('rest');
+    const [one = '', two = ''] = drive.ids('rest');
+    drive.commit(one);
+    const stopped = new Drive(drive.state).report(two, { state: 'failed', reason: 'load' });
+    expect(stopped.state.phase).toBe('stopped');
+    expect(stopped.effects.map(({ device }) => device)).toEqual([two]);
+    expect(drive.commit(two).state.phase).toBe('done');
+  });
+
+  test('where all have failed and nobody is left, it has stopped, not succeeded', () => {
+    const drive = new Drive(plan(1)).feed({ kind: 'paused', atMs: 1 }).report('d0', { state: 'failed' }, 2);
+    expect(drive.feed({ kind: 'resumed', atMs: 3 }).state).toMatchObject({ phase: 'stopped', endedAtMs: 3 });
+  });
+
+  test('abort wins: paused or not, who is under way or has failed is called back', () => {
+    const { drive, canary } = paused(2);
+    drive.report(canary, { state: 'failed', reason: 'load' }).feed({ kind: 'aborted', atMs: 300 });
+    expect(drive.state).toMatchObject({ phase: 'aborted', pausedAtMs: null });
+    expect(drive.effects.at(-1)).toMatchObject({ kind: 'desire', device: canary, release: previous });
+    const ended = drive.state;
+    expect(drive.feed({ kind: 'resumed', atMs: 301 }).feed({ kind: 'paused', atMs: 302 }).state).toBe(ended);
   });
 });
 
@@ -287,13 +351,15 @@ describe('whatever happens', () => {
       loadedDigest: fc.constantFrom(digestA, digestB),
     }),
     fc.record({ kind: fc.constant('tick' as const) }),
+    fc.record({ kind: fc.constant('restarted' as const) }),
+    fc.record({ kind: fc.constant('paused' as const) }),
     fc.record({ kind: fc.constant('resumed' as const) }),
     fc.record({ kind: fc.constant('aborted' as const) }),
   );
   const history = fc.array(fc.tuple(event, fc.integer({ min: 0, max: 5000 })), { maxLength: 80 });
 
   function toEvent(one: typeof event extends fc.Arbitrary<infer T> ? T : never, atMs: number): RolloutEvent {
-    if (one.kind === 'resumed') return { kind: 'resumed', atMs, online: new Set(['d1']) };
+    if (one.kind === 'restarted') return { kind: 'restarted', atMs, online: new Set(['d1']) };
     if (one.kind !== 'reported') return { ...one, atMs };
     const { state, sequence, counter, loadedDigest } = one;
     const report = {
@@ -323,7 +389,7 @@ describe('whatever happens', () => {
           drive.feed(given);
           const once = drive.state;
           // The same event again, as MQTT and a restart may bring it, changes nothing.
-          if (given.kind !== 'resumed') expect(drive.feed(given).state).toEqual(once);
+          if (given.kind !== 'restarted') expect(drive.feed(given).state).toEqual(once);
           if (!isActive(before.phase)) expect(drive.effects.length).toBe(told);
           for (const after of once.devices.values()) {
             if (after.status !== 'done' || before.devices.get(after.device)?.status === 'done') continue;
@@ -332,6 +398,7 @@ describe('whatever happens', () => {
             });
           }
         }
+        drive.feed({ kind: 'resumed', atMs });
         for (; isActive(drive.state.phase); atMs += 1000) {
           drive.feed({ kind: 'tick', atMs });
           expect(atMs).toBeLessThan(80 * 5000 + 15 * deadlineMs);

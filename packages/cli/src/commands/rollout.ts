@@ -79,9 +79,28 @@ const why: CommandModule<Globals, OneArgs> = {
   async handler(argv) {
     const rollout = await (await connect(argv)).rollout(argv.id);
     const devices = rollout.devices.filter(({ status }) => status !== 'done');
-    print(argv, { id: rollout.id, phase: rollout.phase, reason: rollout.reason, devices }, (r) =>
-      [r.reason ?? `rollout ${r.id}: ${r.phase}`, ...r.devices.map(sentenceOf)].join('\n'),
+    const { id, phase, pausedAtMs, reason } = rollout;
+    print(argv, { id, phase, pausedAtMs, reason, devices }, (r) =>
+      [r.reason ?? `rollout ${r.id}: ${phaseText(r)}`, ...r.devices.map(sentenceOf)].join('\n'),
     );
+  },
+};
+
+const pause: CommandModule<Globals, OneArgs> = {
+  command: 'pause <id>',
+  describe: 'Hold a rollout up: nobody new is told, no deadline runs; devices under way go on',
+  builder: idArgument,
+  async handler(argv) {
+    print(argv, await (await connect(argv)).pause(argv.id), rolloutText);
+  },
+};
+
+const resume: CommandModule<Globals, OneArgs> = {
+  command: 'resume <id>',
+  describe: 'Let a paused rollout go on, without the devices that have failed by now',
+  builder: idArgument,
+  async handler(argv) {
+    print(argv, await (await connect(argv)).resume(argv.id), rolloutText);
   },
 };
 
@@ -106,7 +125,7 @@ const ls: CommandModule<Globals, Args> = {
         rollouts.map((r) => [
           r.id,
           `${r.release.name}@${r.release.version}`,
-          r.phase,
+          phaseText(r),
           `${r.counts.done}/${r.devices.length}`,
           new Date(r.createdAtMs).toISOString(),
           r.reason ?? '',
@@ -125,9 +144,11 @@ export const rollout: CommandModule<Globals, Globals> = {
       .command(show)
       .command(watch)
       .command(why)
+      .command(pause)
+      .command(resume)
       .command(abort)
       .command(ls)
-      .demandCommand(1, 1, 'which: create, show, watch, why, abort or ls?'),
+      .demandCommand(1, 1, 'which: create, show, watch, why, pause, resume, abort or ls?'),
   handler() {},
 };
 
@@ -138,6 +159,7 @@ async function follow(argv: Args, id: string): Promise<void> {
   const said = new Map<string, string>();
   let last: RolloutView | undefined;
   for await (const view of client.watch(id, { signal })) {
+    if (view.pausedAtMs !== (last?.pausedAtMs ?? null)) say(argv, `rollout ${view.id}: ${phaseText(view)}`);
     last = view;
     for (const device of view.devices) {
       const line = progressLine(device);
@@ -167,13 +189,18 @@ export function progressLine({
 }
 
 function rolloutText(r: RolloutView): string {
-  const head = `rollout ${r.id} of ${r.release.name}@${r.release.version} to ${r.to}: ${r.phase}${r.reason === null ? '' : `; ${r.reason}`}`;
+  const head = `rollout ${r.id} of ${r.release.name}@${r.release.version} to ${r.to}: ${phaseText(r)}${r.reason === null ? '' : `; ${r.reason}`}`;
   const rows = r.devices.map((d) => [d.device, d.board, d.role, d.status, d.state ?? '–', d.sentence ?? '']);
   return `${head}\n${table(['device', 'board', 'role', 'status', 'state', 'why'], rows)}`;
 }
 
+function phaseText({ phase, pausedAtMs }: Pick<RolloutView, 'phase' | 'pausedAtMs'>): string {
+  return pausedAtMs === null ? phase : `${phase}, paused since ${new Date(pausedAtMs).toISOString()}`;
+}
+
 function sentenceOf(d: RolloutDeviceView): string {
-  return `${d.device} ${d.sentence ?? d.status}, since ${new Date(d.sinceMs).toISOString()}`;
+  const seen = d.acknowledged ? ' (acknowledged)' : '';
+  return `${d.device} ${d.sentence ?? d.status}${seen}, since ${new Date(d.sinceMs).toISOString()}`;
 }
 
 function idArgument<T>(args: Argv<T>) {

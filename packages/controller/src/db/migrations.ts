@@ -13,6 +13,11 @@ const migrations: { readonly [name: string]: Migration } = {
       await sql.raw('alter table telemetry add column tokens_per_s double precision').execute(db);
     },
   },
+  '0003-pause': {
+    async up(db: Kysely<unknown>) {
+      await sql.raw('alter table rollouts add column paused_at bigint').execute(db);
+    },
+  },
 };
 
 export const migrationProvider: MigrationProvider = { getMigrations: async () => ({ ...migrations }) };

@@ -84,6 +84,7 @@ export interface RolloutRow {
   readonly state_deadline_ms: number;
   readonly created_at: number;
   readonly ended_at: number | null;
+  readonly paused_at: number | null;
 }
 
 export interface RolloutDeviceRow {

@@ -100,6 +100,12 @@ export function createApp(ports: AppPorts): Hono {
     context.json(await service.createRollout(await json(context, rolloutSchema)), 201),
   );
   app.get('/v1/rollouts/:id', async (context) => context.json(await service.rollout(context.req.param('id'))));
+  app.post('/v1/rollouts/:id/pause', async (context) =>
+    context.json(await service.pauseRollout(context.req.param('id'))),
+  );
+  app.post('/v1/rollouts/:id/resume', async (context) =>
+    context.json(await service.resumeRollout(context.req.param('id'))),
+  );
   app.post('/v1/rollouts/:id/abort', async (context) =>
     context.json(await service.abortRollout(context.req.param('id'))),
   );

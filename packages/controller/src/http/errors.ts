@@ -22,6 +22,7 @@ const statuses: { readonly [C in ControllerErrorCode]?: number } = {
   'controller/conflict': 409,
   'controller/no-trusted-keys': 409,
   'controller/rollout-active': 409,
+  'controller/rollout-ended': 409,
   'controller/device-offline': 409,
   'controller/too-large': 413,
   'controller/pack-refused': 422,

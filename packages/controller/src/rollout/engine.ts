@@ -42,7 +42,7 @@ export class RolloutEngine {
   }
 
   /** Takes up what an earlier controller left. */
-  async resume(): Promise<void> {
+  async takeUp(): Promise<void> {
     const { db, clock } = this.ports;
     for (const { device, name, session, counter } of await db
       .selectFrom('reports')
@@ -50,7 +50,7 @@ export class RolloutEngine {
       .execute())
       this.newest.set(`${device}/${name}`, { session, counter });
     for (const rollout of await loadActiveRollouts(db)) this.active.set(rollout.id, rollout);
-    await this.inTurn(() => this.step({ kind: 'resumed', atMs: clock.now(), online: this.onlineDevices() }));
+    await this.inTurn(() => this.step({ kind: 'restarted', atMs: clock.now(), online: this.onlineDevices() }));
   }
 
   /** @throws {ControllerError} `controller/selection`, `controller/no-devices`, `controller/rollout-active` */
@@ -81,13 +81,13 @@ export class RolloutEngine {
     });
   }
 
-  /** @returns false if the rollout has ended already */
-  abort(id: string): Promise<boolean> {
+  /** What a person wants of it. @returns false if the rollout has ended already */
+  steer(id: string, kind: 'paused' | 'resumed' | 'aborted'): Promise<boolean> {
     return this.inTurn(async () => {
       const rollout = this.active.get(id);
       if (rollout === undefined) return false;
-      const step = stepRollout(rollout, { kind: 'aborted', atMs: this.ports.clock.now() });
-      await this.commit([{ before: rollout, step }]);
+      const step = stepRollout(rollout, { kind, atMs: this.ports.clock.now() });
+      if (step.state !== rollout) await this.commit([{ before: rollout, step }]);
       return true;
     });
   }

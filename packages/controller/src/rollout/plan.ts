@@ -40,6 +40,7 @@ export function planRollout(plan: RolloutPlan, candidates: readonly Candidate[],
     stateDeadlineMs: plan.stateDeadlineMs,
     createdAtMs: atMs,
     endedAtMs: null,
+    pausedAtMs: null,
     devices: new Map(devices.map((device) => [device.device, device])),
   };
 }

@@ -25,6 +25,7 @@ export type DeviceStatus =
 /** Why a device is not done. A closed list; `describeWhy` has a sentence for each. */
 export type Why =
   | 'canary-first'
+  | 'paused'
   | 'offline'
   | 'unanswered'
   | 'updating'
@@ -53,6 +54,8 @@ export interface RolloutDevice {
   /** What the device last reported about this release. */
   readonly state: State | null;
   readonly failure: FailureReason | null;
+  /** It failed, somebody saw it and went on. Absent in what was stored before there was a pause. */
+  readonly acknowledged?: boolean;
   readonly detail: string;
   readonly bytesDone: number;
   readonly bytesTotal: number;
@@ -71,6 +74,8 @@ export interface Rollout {
   readonly stateDeadlineMs: number;
   readonly createdAtMs: number;
   readonly endedAtMs: number | null;
+  /** Since when a person has held it up; null while it runs, and once it has ended. */
+  readonly pausedAtMs: number | null;
   readonly devices: ReadonlyMap<string, RolloutDevice>;
 }
 
@@ -92,10 +97,13 @@ export interface RolloutReport {
 export type RolloutEvent =
   | { readonly kind: 'started'; readonly atMs: number }
   /** The controller was away: nobody could report, so no deadline ran. */
-  | { readonly kind: 'resumed'; readonly atMs: number; readonly online: ReadonlySet<string> }
+  | { readonly kind: 'restarted'; readonly atMs: number; readonly online: ReadonlySet<string> }
   | { readonly kind: 'presence'; readonly atMs: number; readonly device: string; readonly online: boolean }
   | { readonly kind: 'reported'; readonly atMs: number; readonly device: string; readonly report: RolloutReport }
   | { readonly kind: 'tick'; readonly atMs: number }
+  | { readonly kind: 'paused'; readonly atMs: number }
+  /** By a person, who has seen the failures so far and goes on without those devices. */
+  | { readonly kind: 'resumed'; readonly atMs: number }
   | { readonly kind: 'aborted'; readonly atMs: number };
 
 export type RolloutEffect =
@@ -111,6 +119,10 @@ export interface RolloutStep {
 
 /** True while a rollout can still change. */
 export const isActive = (phase: RolloutPhase): boolean => phase === 'canary' || phase === 'rest';
+
+/** A failure that stops a rollout, or will when it is no longer paused. */
+export const isOpenFailure = ({ status, acknowledged }: RolloutDevice): boolean =>
+  status === 'failed' && acknowledged !== true;
 
 const GRACE_SHARE = 0.1;
 const GRACE_MIN_MS = 1000;

@@ -24,6 +24,7 @@ export async function insertRollout(trx: Transaction<Tables>, stored: StoredRoll
     state_deadline_ms: rollout.stateDeadlineMs,
     created_at: rollout.createdAtMs,
     ended_at: rollout.endedAtMs,
+    paused_at: rollout.pausedAtMs,
   };
   // Repeatable, like all that `persist` runs.
   await trx.deleteFrom('rollouts').where('id', '=', rollout.id).execute();
@@ -43,10 +44,10 @@ export async function insertRollout(trx: Transaction<Tables>, stored: StoredRoll
 
 /** Writes what differs. */
 export async function updateRollout(trx: Transaction<Tables>, before: Rollout, after: Rollout): Promise<void> {
-  if (before.phase !== after.phase)
+  if (before.phase !== after.phase || before.pausedAtMs !== after.pausedAtMs)
     await trx
       .updateTable('rollouts')
-      .set({ phase: after.phase, ended_at: after.endedAtMs })
+      .set({ phase: after.phase, ended_at: after.endedAtMs, paused_at: after.pausedAtMs })
       .where('id', '=', after.id)
       .execute();
   for (const device of changedDevices(before, after))
@@ -88,6 +89,7 @@ async function load(db: Database, row: RolloutRow): Promise<StoredRollout> {
     stateDeadlineMs: row.state_deadline_ms,
     createdAtMs: row.created_at,
     endedAtMs: row.ended_at,
+    pausedAtMs: row.paused_at,
     devices: new Map(devices.map((device) => [device.device, device])),
   };
   return { rollout, selection: row.selection, canary: row.canary };

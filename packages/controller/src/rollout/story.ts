@@ -1,6 +1,6 @@
 import type { Device } from '../registry.ts';
 import type { NewEvent } from '../timeline.ts';
-import type { Rollout, RolloutDevice } from './state.ts';
+import { isActive, type Rollout, type RolloutDevice } from './state.ts';
 import { changedDevices } from './store.ts';
 import { describeWhy } from './words.ts';
 
@@ -22,7 +22,7 @@ export const storyOf = {
     data: { session: device.session, board: device.birth?.board ?? device.board },
   }),
 
-  /** One event per device that moved, and one when the rollout did. */
+  /** One event per device that moved, and one when the rollout did, was paused or resumed. */
   step(before: Rollout, after: Rollout, atMs: number): readonly NewEvent[] {
     const events = changedDevices(before, after)
       .filter((device) => hasMoved(before.devices.get(device.device), device))
@@ -35,8 +35,13 @@ export const storyOf = {
           data: deviceData(device),
         }),
       );
-    if (before.phase === after.phase) return events;
-    return [...events, { atMs, kind: 'rollout.phase', device: null, rollout: after.id, data: { phase: after.phase } }];
+    const own = { atMs, device: null, rollout: after.id, data: { phase: after.phase } };
+    const held = after.pausedAtMs !== null;
+    // One that ends is no longer paused, and was not resumed.
+    if (isActive(after.phase) && (before.pausedAtMs !== null) !== held)
+      events.push({ ...own, kind: held ? 'rollout.paused' : 'rollout.resumed' });
+    if (before.phase !== after.phase) events.push({ ...own, kind: 'rollout.phase' });
+    return events;
   },
 };
 

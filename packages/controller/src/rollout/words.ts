@@ -3,6 +3,7 @@ import type { RolloutDevice, Why } from './state.ts';
 
 const sentences: { readonly [W in Why]: (device: RolloutDevice) => string } = {
   'canary-first': () => 'waits until the canary devices are done',
+  paused: () => 'waits: the rollout is paused',
   offline: () => 'is not connected',
   unanswered: () => 'has not reported on this release yet',
   updating: ({ state }) => (state === null ? 'is being updated' : describeState(state)),
