@@ -34,7 +34,7 @@ async function unpackAsLayout(packFile: string, to: string): Promise<void> {
 }
 
 async function load(slot: string, board = 'raspberrypi-4b'): Promise<LoadedModel> {
-  const engine = await runtimeEngine({ board, trusted: [key.publicKey] });
+  const engine = await runtimeEngine({ board, keyring: { packKeys: [key.publicKey] } });
   expect(engine.version).toMatch(/^\d+\.\d+\.\d+$/);
   return engine.load(slot, { signal: never });
 }

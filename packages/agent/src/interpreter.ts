@@ -15,7 +15,7 @@ export interface InterpreterParts {
   readonly host: ModelHost;
   readonly reporter: Reporter;
   readonly timers: Timers;
-  readonly trusted: readonly PublicKey[];
+  readonly keyring: { readonly packKeys: readonly PublicKey[] };
   readonly boardClass: string;
   /** How long the latency of a candidate is measured. */
   readonly measureMs: number;
@@ -120,7 +120,7 @@ export class Interpreter {
       }),
     verify: ({ release }) =>
       this.work(release, 'verifying', 'pack-invalid', async () => {
-        await this.parts.store.verify(release, this.parts.trusted, this.parts.boardClass);
+        await this.parts.store.verify(release, this.parts.keyring.packKeys, this.parts.boardClass);
         return { kind: 'verified', name: release.name, sequence: release.sequence };
       }),
     install: ({ release, slot }) =>

@@ -23,7 +23,8 @@ export interface RuntimeEngineOptions {
   readonly memoryCapBytes?: number | undefined;
   /** For lowering, loading and each run. Default: the runtime's. */
   readonly modelTimeoutMs?: number | undefined;
-  readonly trusted: readonly PublicKey[];
+  /** Its keys may become more while the agent runs. */
+  readonly keyring: { readonly packKeys: readonly PublicKey[] };
 }
 
 /** Tokens of one answer while a text model is measured. */
@@ -59,7 +60,7 @@ async function open(
   options: RuntimeEngineOptions,
   signal: AbortSignal,
 ): Promise<Runtime> {
-  const { threads, modelTimeoutMs, trusted } = options;
+  const { threads, modelTimeoutMs, keyring } = options;
   // A model that leaks must end before it takes the agent, or the device, with it.
   const memoryCapBytes = options.memoryCapBytes ?? Math.floor(Math.min(board.ramBytes, totalmem()) * 0.9);
   try {
@@ -69,7 +70,7 @@ async function open(
       memoryCapBytes,
       timeoutMs: modelTimeoutMs,
       loadTimeoutMs: modelTimeoutMs,
-      trusted,
+      trusted: keyring.packKeys,
       signal,
       isolate: true,
       cacheDir: join(folder, 'lowered'),

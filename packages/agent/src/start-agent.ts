@@ -1,4 +1,4 @@
-import { keyId, type PublicKey, verify } from '@flotilla/pack';
+import { verify } from '@flotilla/pack';
 import { type Birth, Chunk, Desired, DesiredRelease, ProtocolError, verifyDesired } from '@flotilla/protocol';
 import { totalmem } from 'node:os';
 import { Calls } from './calls.ts';
@@ -6,6 +6,7 @@ import { Counters } from './counters.ts';
 import { AgentError } from './errors.ts';
 import { type Identity, readIdentity, trustOf } from './identity.ts';
 import { Interpreter } from './interpreter.ts';
+import { Keyring } from './keyring.ts';
 import { MqttLink } from './link/mqtt-link.ts';
 import { lockFolder } from './lock.ts';
 import type { Effect } from './mind/event.ts';
@@ -70,9 +71,9 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const random = options.ports?.random ?? Math.random;
   const disk = options.ports?.disk ?? nodeDisk;
   try {
+    const keyring = await Keyring.open(disk, dataDir, trust);
     const engine =
-      options.ports?.engine ??
-      (await runtimeEngine({ ...options, board: options.board ?? identity.board, trusted: trust.packKeys }));
+      options.ports?.engine ?? (await runtimeEngine({ ...options, board: options.board ?? identity.board, keyring }));
     const counters = await Counters.open(disk, dataDir, clock, random);
     const store = new Store(disk, dataDir);
     const url = options.brokerUrl ?? identity.brokerUrl;
@@ -83,11 +84,10 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     const timers = new Timers(clock);
     const measureMs = options.measureMs ?? 1000;
     const { before } = options;
-    const trusted = trust.packKeys;
     const { boardClass } = engine;
-    const interpreter = new Interpreter({ store, host, reporter, timers, trusted, boardClass, measureMs, log, before });
+    const interpreter = new Interpreter({ store, host, reporter, timers, keyring, boardClass, measureMs, log, before });
     interpreter.dispatch({ kind: 'booted', records: await store.records() });
-    const running = { identity, trust, link, host, reporter, interpreter, unlock, log };
+    const running = { identity, keyring, link, host, reporter, interpreter, unlock, log };
     return await connect(running, clock, () => birthOf(engine, disk, dataDir));
   } catch (error) {
     await unlock();
@@ -101,7 +101,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
 
 interface Running {
   readonly identity: Identity;
-  readonly trust: { readonly controllerKey: PublicKey };
+  readonly keyring: Keyring;
   readonly link: Link;
   readonly host: ModelHost;
   readonly reporter: Reporter;
@@ -151,6 +151,7 @@ async function connect(running: Running, clock: Clock, birth: () => Promise<Birt
 
 function linkEvents(running: Running, calls: Calls, up: () => void, fatal: (error: Error) => void): LinkEvents {
   const { interpreter, reporter, log } = running;
+  let received: Promise<void> = Promise.resolve();
   return {
     up: () => {
       log('connected');
@@ -163,7 +164,10 @@ function linkEvents(running: Running, calls: Calls, up: () => void, fatal: (erro
       interpreter.dispatch({ kind: 'link-down' });
       reporter.note();
     },
-    desired: (name, payload) => receiveDesired(running, name, payload),
+    // One after the other: a key that the first one brings must be kept before the second is judged by it.
+    desired: (name, payload) => {
+      received = received.then(() => receiveDesired(running, name, payload));
+    },
     chunk: (payload) => {
       const { digest, offset, data, error } = Chunk.decode(payload);
       if (error === '') interpreter.dispatch({ kind: 'piece-arrived', digest, offset, data });
@@ -175,22 +179,22 @@ function linkEvents(running: Running, calls: Calls, up: () => void, fatal: (erro
 }
 
 /** A release that is not signed as it should is told to the controller, and otherwise changes nothing. */
-function receiveDesired({ identity, trust, interpreter }: Running, name: string, payload: Uint8Array): void {
+async function receiveDesired(running: Running, name: string, payload: Uint8Array): Promise<void> {
+  const { identity, keyring, interpreter } = running;
   const { device } = identity;
-  const key = trust.controllerKey;
+  const refuse = (detail: string): void =>
+    interpreter.dispatch({ kind: 'desired-refused', name, ...claimOf(payload), detail });
+  let release: DesiredRelease;
   try {
-    const release = verifyDesired(payload, {
-      device,
-      name,
-      keyId: keyId(key),
-      verify: (bytes, signature) => verify(key, bytes, signature),
-    });
-    interpreter.dispatch({ kind: 'desired', release });
+    const { successions, keyId } = Desired.decode(payload);
+    const key = keyring.controllerKey(successions, keyId);
+    const check = (bytes: Uint8Array, signature: Uint8Array): boolean => verify(key, bytes, signature);
+    release = verifyDesired(payload, { device, name, keyId: key.keyId, verify: check });
+    await keyring.learn(successions, keyId);
   } catch (error) {
-    if (!(error instanceof ProtocolError)) throw error;
-    const claimed = claimOf(payload);
-    interpreter.dispatch({ kind: 'desired-refused', name, ...claimed, detail: error.message });
+    return refuse(error instanceof ProtocolError ? error.message : `its new key cannot be kept: ${String(error)}`);
   }
+  interpreter.dispatch({ kind: 'desired', release });
 }
 
 /** What an untrusted release says it is, so that the refusal can be matched to it. */

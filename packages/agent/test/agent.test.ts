@@ -1,4 +1,4 @@
-import { generateKey } from '@flotilla/pack';
+import { generateKey, signSuccession } from '@flotilla/pack';
 import { topicFor } from '@flotilla/protocol';
 import mqtt from 'mqtt';
 import { execFileSync } from 'node:child_process';
@@ -10,7 +10,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type Agent, type AgentOptions, agentStatus, startAgent } from '../src/index.ts';
 import { type Broker, mosquitto, startBroker, withoutMosquitto } from './broker.ts';
 import { fakeEngine } from './fake-engine.ts';
-import { makePack, releaseOf, type TestPack } from './packs.ts';
+import { makePack, packKey, releaseOf, type TestPack } from './packs.ts';
 import { TestController, until } from './test-controller.ts';
 
 let root: string;
@@ -132,6 +132,27 @@ describe.skipIf(mosquitto === undefined)(`an agent on a real broker${withoutMosq
     await controller.reported({ state: 'committed', sequence: 5 });
     await controller.want(releaseOf(packB, 3));
     await controller.reported({ state: 'failed', reason: 'desired-replayed', loadedDigest: packA.digest });
+  });
+
+  test('keys that were rotated: a release and a pack of the new ones are taken, across a restart; the old one is refused', async () => {
+    const { controller, start } = await scene();
+    const agent = await start();
+    const [next, nextPack] = [generateKey(), generateKey()];
+    const rotated = await makePack(root, { seed: 10, key: nextPack });
+    controller.packs.push(rotated);
+    const successions = [signSuccession(controller.key, next.publicKey), signSuccession(packKey, nextPack.publicKey)];
+    await controller.want(
+      releaseOf(rotated, 1),
+      next,
+      successions.map(({ bytes }) => bytes),
+    );
+    await controller.reported({ state: 'committed', loadedDigest: rotated.digest });
+    await agent.close();
+    await start();
+    await controller.want(releaseOf(packA, 2));
+    await controller.reported({ state: 'failed', reason: 'desired-signature', sequence: 2 });
+    await controller.want(releaseOf(packA, 2), next);
+    await controller.reported({ state: 'committed', loadedDigest: packA.digest });
   });
 
   test('a pack of a key that the device does not trust is refused', async () => {

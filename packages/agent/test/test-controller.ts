@@ -59,8 +59,9 @@ export class TestController {
     };
   }
 
-  async want(release: DesiredRelease, key = this.key): Promise<void> {
-    const payload = signDesired(release, { id: keyId(key.publicKey), sign: (bytes) => sign(key, bytes) });
+  async want(release: DesiredRelease, key = this.key, successions: readonly Uint8Array[] = []): Promise<void> {
+    const signer = { id: keyId(key.publicKey), sign: (bytes: Uint8Array) => sign(key, bytes), successions };
+    const payload = signDesired(release, signer);
     const topic = topicFor({ fleet: 'test', device: release.device }, 'desired', release.name);
     await this.client.publishAsync(topic, Buffer.from(payload), { qos: 1, retain: true });
   }

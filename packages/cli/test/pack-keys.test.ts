@@ -97,3 +97,15 @@ test('keys show names a file that is no key, and refuses a secret that others ma
   await expect(run('keys', 'show', join(dir, 'copy'))).rejects.toMatchObject({ code: 'pack/key-mode' });
   await expect(run('keys', 'init', dir)).rejects.toMatchObject({ code: 'pack/key-exists' });
 });
+
+test('a key is rotated: the folder holds the new pair, the old one and its word', async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'cli-rotate-'));
+  const { keyId } = JSON.parse(await run('keys', 'init', dir, '--json')) as { keyId: string };
+  const made = JSON.parse(await run('keys', 'rotate', dir, '--json')) as { [key: string]: string };
+  expect(made).toMatchObject({ replaces: keyId, privateFile: join(dir, 'flotilla.key') });
+  expect(JSON.parse(await run('keys', 'show', join(dir, 'flotilla.pub'), '--json'))).toMatchObject({
+    keyId: made['keyId'],
+  });
+  expect(await run('keys', 'show', join(made['retiredDir'] ?? '', 'flotilla.pub'))).toContain(keyId);
+  expect((await readdir(dir)).filter((name) => name.endsWith('.succession'))).toHaveLength(1);
+});

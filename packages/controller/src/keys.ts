@@ -1,4 +1,4 @@
-import { access, readdir } from 'node:fs/promises';
+import { access, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   PackError,
@@ -6,8 +6,12 @@ import {
   type PublicKey,
   readPrivateKey,
   readPublicKey,
+  readSuccessions,
+  type Succession,
+  successorsOf,
   writeKeyPair,
 } from '@flotilla/pack';
+import { MAX_SUCCESSIONS } from '@flotilla/protocol';
 import { ControllerError } from './errors.ts';
 
 /**
@@ -28,6 +32,34 @@ export async function openSigningKey(dataDir: string): Promise<PrivateKey> {
   } catch (cause) {
     throw keyError(cause, file);
   }
+}
+
+/**
+ * What old keys have said of those in use: from `<dataDir>/keys` what leads to the signing key, and from the folders
+ * of trusted pack keys all that is there. Devices that know older keys come by them to the present ones.
+ * @throws {ControllerError} `controller/key`
+ */
+export async function readKeySuccessions(
+  dataDir: string,
+  signing: PublicKey,
+  trusted: readonly string[],
+): Promise<readonly Uint8Array[]> {
+  const folders = [join(dataDir, 'keys'), ...trusted];
+  const [own = [], ...others] = await Promise.all(folders.map(readFolder));
+  const leading = own.filter(({ to }) => [to, ...successorsOf(to, own)].some(({ keyId }) => keyId === signing.keyId));
+  const all = [...leading, ...others.flat()].map(({ bytes }) => bytes);
+  if (all.length <= MAX_SUCCESSIONS) return all;
+  throw new ControllerError('controller/key', `${all.length} key successions; devices take ${MAX_SUCCESSIONS}`, {
+    where: folders.join(', '),
+    hint: 'remove the oldest .succession files; devices that know no later key must be provisioned anew',
+  });
+}
+
+async function readFolder(path: string): Promise<readonly Succession[]> {
+  if ((await stat(path).catch(() => undefined))?.isDirectory() !== true) return []; // one key, by its file
+  return readSuccessions(path).catch((cause: unknown) => {
+    throw keyError(cause, path);
+  });
 }
 
 /**

@@ -1,5 +1,5 @@
 import { sign, type PrivateKey } from '@flotilla/pack';
-import { signDesired, topicFor } from '@flotilla/protocol';
+import { Desired, type DesiredSigner, signDesired, signDesiredAnew, topicFor } from '@flotilla/protocol';
 import type { Transaction } from 'kysely';
 import type { Database, DesiredRow, Tables } from './db/schema.ts';
 import type { Link } from './broker/link.ts';
@@ -10,6 +10,8 @@ export interface OutboxPorts {
   readonly db: Database;
   readonly registry: Registry;
   readonly key: PrivateKey;
+  /** How devices come from older keys to those in use. */
+  readonly successions: readonly Uint8Array[];
   /** A message that could not be given to the broker; it stays in the outbox. */
   readonly onError: (error: unknown) => void;
 }
@@ -27,6 +29,21 @@ export class Outbox {
 
   constructor(ports: OutboxPorts) {
     this.ports = ports;
+  }
+
+  /** After a rotation of keys: what was signed with an older one, or does not carry the newest statements, is signed anew. */
+  async renew(): Promise<void> {
+    const { db } = this.ports;
+    const key = this.signer();
+    for (const { device, name, payload } of await db.selectFrom('desired').selectAll().execute()) {
+      if (payload.length === 0 || isOf(Desired.decode(payload), key)) continue;
+      const row = { payload: signDesiredAnew(payload, key) };
+      await db
+        .updateTable('desired')
+        .set(row)
+        .where((at) => at.and({ device, name }))
+        .execute();
+    }
   }
 
   /** From now on it publishes; first everything there is, for an embedded broker starts empty. */
@@ -112,7 +129,6 @@ export class Outbox {
       .select(['bytes', 'manifest_bytes'])
       .where('digest', '=', release.digest)
       .executeTakeFirstOrThrow();
-    const { key } = this.ports;
     return signDesired(
       {
         device,
@@ -125,7 +141,16 @@ export class Outbox {
         healthWindowMs: rollout.healthWindowMs,
         stateDeadlineMs: rollout.stateDeadlineMs,
       },
-      { id: key.publicKey.keyId, sign: (message) => sign(key, message) },
+      this.signer(),
     );
   }
+
+  private signer(): DesiredSigner {
+    const { key, successions } = this.ports;
+    return { id: key.publicKey.keyId, sign: (message) => sign(key, message), successions };
+  }
+}
+
+function isOf({ keyId, successions }: Desired, { id, successions: wanted = [] }: DesiredSigner): boolean {
+  return keyId === id && Buffer.concat([...successions]).equals(Buffer.concat([...wanted]));
 }

@@ -4,7 +4,7 @@ import type { PrivateKey, PublicKey } from '@flotilla/pack';
 import { openDatabase } from './db/open.ts';
 import type { Database } from './db/schema.ts';
 import { ControllerError } from './errors.ts';
-import { openSigningKey, readTrustedKeys } from './keys.ts';
+import { openSigningKey, readKeySuccessions, readTrustedKeys } from './keys.ts';
 import { lockDataDir } from './lock.ts';
 import type { ControllerOptions } from './options.ts';
 import { Outbox } from './outbox.ts';
@@ -36,7 +36,9 @@ export async function openState(options: ControllerOptions, world: World): Promi
   await makeDataDir(dataDir);
   onClose(await lockDataDir(dataDir));
   const key = await openSigningKey(dataDir);
-  const trustedKeys = await readTrusted(options);
+  const trusted = await trustedPaths(options);
+  const trustedKeys = await readTrustedKeys(trusted);
+  const successions = await readKeySuccessions(dataDir, key.publicKey, trusted);
   const db = await openDatabase(dataDir, options.database, options.databaseTemplate);
   onClose(() => db.destroy());
   const registry = await Registry.load(db);
@@ -46,8 +48,9 @@ export async function openState(options: ControllerOptions, world: World): Promi
   const adminTokenFile = await tokens.ensureAdmin(dataDir);
   const packs = await PackStore.open(join(dataDir, 'packs'), trustedKeys);
   onClose(() => packs.close());
-  const outbox = new Outbox({ db, registry, key, onError });
+  const outbox = new Outbox({ db, registry, key, successions, onError });
   onClose(() => outbox.close());
+  await outbox.renew();
   const engine = new RolloutEngine({ db, registry, timeline, outbox, clock, signal });
   onClose(() => engine.close());
   // Before the broker lets a device in: a report that finds no rollout would be lost.
@@ -64,9 +67,9 @@ async function makeDataDir(dataDir: string): Promise<void> {
   }
 }
 
-async function readTrusted({ dataDir, trustedKeys }: ControllerOptions): Promise<readonly PublicKey[]> {
-  if (trustedKeys !== undefined) return readTrustedKeys(trustedKeys);
+async function trustedPaths({ dataDir, trustedKeys }: ControllerOptions): Promise<readonly string[]> {
+  if (trustedKeys !== undefined) return trustedKeys;
   const folder = join(dataDir, 'trusted');
   await mkdir(folder, { recursive: true });
-  return readTrustedKeys([folder]);
+  return [folder];
 }

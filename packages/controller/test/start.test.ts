@@ -2,10 +2,21 @@ import { mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { generateKey, writeKeyPair } from '@flotilla/pack';
+import {
+  generateKey,
+  parsePublicKey,
+  parseSuccession,
+  rotateKey,
+  successorsOf,
+  verify,
+  writeKeyPair,
+} from '@flotilla/pack';
+import { Desired, topicFor, verifyDesired } from '@flotilla/protocol';
+import mqtt from 'mqtt';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type Controller, ControllerClient, type ControllerOptions, startController } from '../src/index.ts';
 import { databaseTemplate, dataDir } from './support/data-dir.ts';
+import { makePack } from './support/packs.ts';
 
 const open: (Controller | Server)[] = [];
 
@@ -117,4 +128,40 @@ test('devices, tokens and the key are the same after a restart', async () => {
   const after = await client.provision({ board: 'x', device: 'two' });
   expect(after.controllerKey).toBe(before.controllerKey);
   expect(after.secret).not.toBe(before.secret);
+});
+
+test('after rotations everything desired is signed with the new key, and carries the old ones’ word on it', async () => {
+  const [dir, scratch] = [await dataDir(), await mkdtemp(join(tmpdir(), 'flotilla-rotate-'))];
+  const trusted = join(dir, 'trusted');
+  const packKey = generateKey();
+  await writeKeyPair(trusted, packKey);
+  const first = await start({ dataDir: dir });
+  const token = (await readFile(first.adminTokenFile, 'utf8')).trim();
+  const client = new ControllerClient({ url: first.httpUrl, token });
+  const identity = await client.provision({ board: 'x', device: 'one' });
+  await client.publish((await makePack(scratch, 1, packKey)).path, 'labels', '1.0.0');
+  await client.createRollout({ release: 'labels@1.0.0' });
+  await first.close();
+  await rotateKey(join(dir, 'keys'));
+  const last = await rotateKey(join(dir, 'keys'));
+  await rotateKey(trusted);
+  const second = await start({ dataDir: dir });
+  const device = await mqtt.connectAsync(second.mqttUrl, {
+    clientId: 'one',
+    username: 'one',
+    password: identity.secret,
+  });
+  const arrived = new Promise<Uint8Array>((resolve) => device.on('message', (_, payload) => resolve(payload)));
+  await device.subscribeAsync(topicFor({ fleet: 'main', device: 'one' }, 'desired', 'labels'));
+  const desired = Desired.decode(await arrived);
+  await device.endAsync(true);
+  expect(desired.keyId).toBe(last.keyId);
+  const statements = desired.successions.map((bytes) => parseSuccession(bytes));
+  const known = parsePublicKey(identity.controllerKey);
+  expect(successorsOf(known, statements).map(({ keyId }) => keyId)).toContain(last.keyId);
+  expect(successorsOf(packKey.publicKey, statements)).toHaveLength(1);
+  const key = successorsOf(known, statements).at(-1) ?? known;
+  const check = { keyId: last.keyId, verify: (bytes: Uint8Array, by: Uint8Array) => verify(key, bytes, by) };
+  const release = verifyDesired(Desired.encode(desired), { device: 'one', name: 'labels', ...check });
+  expect(release).toMatchObject({ sequence: 1, version: '1.0.0' });
 });

@@ -42,6 +42,8 @@ export type PackErrorCode =
   | 'pack/key-invalid'
   /** There is a key at this place already, and keys are never overwritten; choose another folder. */
   | 'pack/key-exists'
+  /** The statement of an old key on a new one is damaged, or the old key did not sign it; take the file that `flotilla keys rotate` wrote. */
+  | 'pack/key-succession'
   /** Others than its owner may read the private key; `chmod 600` it. */
   | 'pack/key-mode'
   /** A file changed while it was being read; let nobody write to it and try again. */

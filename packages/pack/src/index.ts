@@ -18,6 +18,15 @@ export {
   writeKeyPair,
 } from './keys.ts';
 export { type OpenOptions, openPack, type Pack } from './open.ts';
+export {
+  parseSuccession,
+  readSuccessions,
+  type Rotation,
+  rotateKey,
+  signSuccession,
+  type Succession,
+  successorsOf,
+} from './succession.ts';
 export { signPack } from './sign-pack.ts';
 export type { Blob, PackConfig, PackContents, PackFile, Role, SourceFile, Tolerance } from './types.ts';
 export { unpackPack } from './unpack.ts';

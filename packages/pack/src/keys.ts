@@ -8,9 +8,10 @@ import {
 } from 'node:crypto';
 import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
-import { mkdir, open } from 'node:fs/promises';
+import { mkdir, open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fromSystem, PackError } from './errors.ts';
+import { syncFolder } from './write-beside.ts';
 
 /** An Ed25519 public key that has passed {@link publicKeyFromRaw}'s checks. */
 export interface PublicKey {
@@ -114,6 +115,26 @@ export async function writeKeyPair(
   return { privateFile, publicFile, keyId: key.publicKey.keyId };
 }
 
+/** The same over the pair that is there. The private half first: it is the one that counts. */
+export async function replaceKeyPair(
+  dir: string,
+  key: PrivateKey,
+): Promise<{ readonly privateFile: string; readonly publicFile: string; readonly keyId: string }> {
+  const beside = join(dir, '.rotating');
+  await rm(beside, { recursive: true, force: true }); // of a rotation that was cut off
+  const { privateFile, publicFile, keyId } = await writeKeyPair(beside, key);
+  const files = { privateFile: join(dir, 'flotilla.key'), publicFile: join(dir, 'flotilla.pub') };
+  try {
+    await rename(privateFile, files.privateFile);
+    await rename(publicFile, files.publicFile);
+    await syncFolder(dir);
+    await rm(beside, { recursive: true, force: true });
+  } catch (error) {
+    throw fromSystem(error, dir);
+  }
+  return { ...files, keyId };
+}
+
 function privateKeyOf(key: KeyObject): PrivateKey {
   const der = createPublicKey(key).export({ format: 'der', type: 'spki' });
   return { publicKey: publicKeyFromRaw(der.subarray(spkiPrefix.length)), key };
@@ -148,7 +169,7 @@ function unwrap(text: string, label: string, prefix: Uint8Array, where: string):
   return der.subarray(prefix.length);
 }
 
-async function readKeyFile(file: string): Promise<{ readonly text: string; readonly mode: number }> {
+export async function readKeyFile(file: string): Promise<{ readonly text: string; readonly mode: number }> {
   try {
     const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
     try {
@@ -163,7 +184,8 @@ async function readKeyFile(file: string): Promise<{ readonly text: string; reado
   }
 }
 
-async function writeNew(file: string, text: string, mode: number): Promise<void> {
+/** Never over anything. @throws {PackError} `pack/key-exists` */
+export async function writeNew(file: string, text: string, mode: number): Promise<void> {
   try {
     const handle = await open(file, 'wx', mode);
     try {

@@ -15,10 +15,25 @@ export function desiredSigningBytes(signed: Uint8Array): Uint8Array {
   return bytes;
 }
 
+export interface DesiredSigner {
+  readonly id: string;
+  readonly sign: Sign;
+  /** For devices that know older keys only. Default: none. */
+  readonly successions?: readonly Uint8Array[] | undefined;
+}
+
 /** @returns the payload for `desired/<name>` */
-export function signDesired(release: DesiredRelease, key: { readonly id: string; readonly sign: Sign }): Uint8Array {
-  const signed = DesiredRelease.encode(release);
-  return Desired.encode({ signed, keyId: key.id, signature: key.sign(desiredSigningBytes(signed)) });
+export function signDesired(release: DesiredRelease, key: DesiredSigner): Uint8Array {
+  return signEncoded(DesiredRelease.encode(release), key);
+}
+
+/** The same release under another key. */
+export function signDesiredAnew(payload: Uint8Array, key: DesiredSigner): Uint8Array {
+  return signEncoded(Desired.decode(payload).signed, key);
+}
+
+function signEncoded(signed: Uint8Array, { id, sign, successions = [] }: DesiredSigner): Uint8Array {
+  return Desired.encode({ signed, keyId: id, signature: sign(desiredSigningBytes(signed)), successions });
 }
 
 /**

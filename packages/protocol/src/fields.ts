@@ -60,6 +60,18 @@ export function oneOf<const T extends string>(members: readonly T[]): Field<T> {
   };
 }
 
+/** At most `max` of them. */
+export function list<T>(field: Field<T>, max: number): Field<readonly T[]> {
+  const each = (way: 'read' | 'write', value: unknown, where: string): unknown[] => {
+    if (!Array.isArray(value) || value.length > max) throw bad(where, `is not a list of at most ${max}`);
+    return value.map((one: T, index) => field[way](one, `${where}[${index}]`));
+  };
+  return {
+    read: (value, where) => each('read', value ?? [], where) as T[],
+    write: (value, where) => each('write', value, where),
+  };
+}
+
 /** A field that may be absent: 0, an empty text, or nothing on the wire. Not for 64 bits, whose 0 is an object. */
 export function optional<T>(field: Field<T>): Field<T | undefined> {
   return {

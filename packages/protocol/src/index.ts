@@ -1,5 +1,13 @@
 export type { Codec } from './codec.ts';
-export { desiredSigningBytes, type Sign, signDesired, type Verify, verifyDesired } from './desired.ts';
+export {
+  type DesiredSigner,
+  desiredSigningBytes,
+  type Sign,
+  signDesired,
+  signDesiredAnew,
+  type Verify,
+  verifyDesired,
+} from './desired.ts';
 export { ProtocolError, type ProtocolErrorCode } from './errors.ts';
 export {
   Answer,
@@ -10,6 +18,7 @@ export {
   Desired,
   DesiredRelease,
   FetchRequest,
+  MAX_SUCCESSIONS,
   Presence,
   PROTOCOL,
   Reported,

@@ -19,6 +19,9 @@ export const PROTOCOL = 1;
 /** Most bytes that one fetch may ask for. */
 export const CHUNK_BYTES = 262_144;
 
+/** Most statements on keys that a desired release may carry. */
+export const MAX_SUCCESSIONS = 16;
+
 /** What a device is, told at every connect. */
 export interface Birth {
   readonly agentVersion: string;
@@ -175,11 +178,18 @@ export interface Desired {
   readonly signed: Uint8Array;
   readonly keyId: string;
   readonly signature: Uint8Array;
+  /** How to come from keys that a device trusts to those in use: `Succession.bytes` of the pack room. */
+  readonly successions: readonly Uint8Array[];
 }
 export const Desired: Codec<Desired> = codec<Desired>(
   'Desired',
   of('Desired'),
-  { signed: field.bytes(4096), keyId: field.digest, signature: field.bytes(64) },
+  {
+    signed: field.bytes(4096),
+    keyId: field.digest,
+    signature: field.bytes(64),
+    successions: field.list(field.bytes(128), MAX_SUCCESSIONS),
+  },
   8192,
 );
 

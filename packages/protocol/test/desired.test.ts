@@ -38,15 +38,21 @@ test('#44 every altered bit of what is signed, of the signature or of the key is
   for (let i = 0; i < signed.length; i++) {
     const altered = Uint8Array.from(signed);
     altered[i] = (altered[i] ?? 0) ^ 1;
-    expect(() => verifyDesired(Desired.encode({ signed: altered, keyId, signature }), expected)).toThrow(refusal);
+    expect(() =>
+      verifyDesired(Desired.encode({ signed: altered, keyId, signature, successions: [] }), expected),
+    ).toThrow(refusal);
   }
   for (const bad of [new Uint8Array(0), signature.subarray(1), Uint8Array.from(signature, (byte) => byte ^ 0x80)])
-    expect(() => verifyDesired(Desired.encode({ signed, keyId, signature: bad }), expected)).toThrow(refusal);
+    expect(() => verifyDesired(Desired.encode({ signed, keyId, signature: bad, successions: [] }), expected)).toThrow(
+      refusal,
+    );
   expect(() => verifyDesired(payload, { ...expected, keyId: `sha256:${'22'.repeat(32)}` })).toThrow(refusal);
 });
 
 test('#44 the bytes that came are checked, not a re-encoding of them', () => {
   const { signed, keyId, signature } = Desired.decode(payload);
   const padded = Uint8Array.from([...signed, 0xa2, 0x1f, 1, 7]); // an unknown field: decodes to the same release
-  expect(() => verifyDesired(Desired.encode({ signed: padded, keyId, signature }), expected)).toThrow(refusal);
+  expect(() => verifyDesired(Desired.encode({ signed: padded, keyId, signature, successions: [] }), expected)).toThrow(
+    refusal,
+  );
 });

@@ -1,4 +1,4 @@
-import { PackError, type PublicKey, readPrivateKey, readPublicKey, writeKeyPair } from '@flotilla/pack';
+import { PackError, type PublicKey, readPrivateKey, readPublicKey, rotateKey, writeKeyPair } from '@flotilla/pack';
 import type { CommandModule } from 'yargs';
 import { type Globals, print } from '../output.ts';
 import { table } from '../text.ts';
@@ -23,6 +23,30 @@ const init: CommandModule<Globals, Globals & { dir: string }> = {
   },
 };
 
+const rotate: CommandModule<Globals, Globals & { dir: string }> = {
+  command: 'rotate [dir]',
+  describe: 'Put a new key pair in the place of one; the old key says that it may be trusted',
+  builder: (args) =>
+    args
+      .positional('dir', { type: 'string', default: '.', describe: 'Folder with flotilla.key and flotilla.pub' })
+      .example('flotilla keys rotate controller-data/keys', 'the controller’s own key: start it again, that is all')
+      .example('flotilla keys rotate keys', 'a key that signs packs: copy .pub and .succession into `trusted`'),
+  async handler(argv) {
+    print(argv, await rotateKey(argv.dir), (made) =>
+      table(
+        ['key', made.keyId],
+        [
+          ['replaces', made.replaces],
+          ['private', `${made.privateFile} (keep it secret; there is no other copy)`],
+          ['public', made.publicFile],
+          ['statement', `${made.successionFile} (by the old key; devices need it, it is not secret)`],
+          ['old pair', made.retiredDir],
+        ],
+      ),
+    );
+  },
+};
+
 const show: CommandModule<Globals, Globals & { file: string }> = {
   command: 'show <file>',
   describe: 'Show the id and public half of a key',
@@ -35,7 +59,8 @@ const show: CommandModule<Globals, Globals & { file: string }> = {
 export const keys: CommandModule<Globals, Globals> = {
   command: 'keys',
   describe: 'Keys that sign packs and releases',
-  builder: (args) => args.command(init).command(show).demandCommand(1, 1, 'which: init or show?'),
+  builder: (args) =>
+    args.command(init).command(rotate).command(show).demandCommand(1, 1, 'which: init, rotate or show?'),
   handler() {},
 };
 
