@@ -1,5 +1,5 @@
 import { access, readdir, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import {
   PackError,
   type PrivateKey,
@@ -35,28 +35,31 @@ export async function openSigningKey(dataDir: string): Promise<PrivateKey> {
 }
 
 /**
- * What old keys have said of those in use: from `<dataDir>/keys` what leads to the signing key, and from the folders
- * of trusted pack keys all that is there. Devices that know older keys come by them to the present ones.
+ * What old keys have said of those in use, so that devices that know older ones can follow: the statements that lead
+ * to the signing key or to a trusted one, from `<dataDir>/keys` and from beside the trusted keys.
  * @throws {ControllerError} `controller/key`
  */
 export async function readKeySuccessions(
   dataDir: string,
-  signing: PublicKey,
+  inUse: readonly PublicKey[],
   trusted: readonly string[],
 ): Promise<readonly Uint8Array[]> {
-  const folders = [join(dataDir, 'keys'), ...trusted];
-  const [own = [], ...others] = await Promise.all(folders.map(readFolder));
-  const leading = own.filter(({ to }) => [to, ...successorsOf(to, own)].some(({ keyId }) => keyId === signing.keyId));
-  const all = [...leading, ...others.flat()].map(({ bytes }) => bytes);
-  if (all.length <= MAX_SUCCESSIONS) return all;
-  throw new ControllerError('controller/key', `${all.length} key successions; devices take ${MAX_SUCCESSIONS}`, {
+  const folders = [...new Set([join(dataDir, 'keys'), ...(await Promise.all(trusted.map(folderOf)))])];
+  const all = (await Promise.all(folders.map(readFolder))).flat();
+  const ids = new Set(inUse.map(({ keyId }) => keyId));
+  const leading = all.filter(({ to }) => [to, ...successorsOf(to, all)].some(({ keyId }) => ids.has(keyId)));
+  if (leading.length <= MAX_SUCCESSIONS) return leading.map(({ bytes }) => bytes);
+  throw new ControllerError('controller/key', `${leading.length} key successions; devices take ${MAX_SUCCESSIONS}`, {
     where: folders.join(', '),
     hint: 'remove the oldest .succession files; devices that know no later key must be provisioned anew',
   });
 }
 
+async function folderOf(path: string): Promise<string> {
+  return (await stat(path).catch(() => undefined))?.isDirectory() === true ? path : dirname(path);
+}
+
 async function readFolder(path: string): Promise<readonly Succession[]> {
-  if ((await stat(path).catch(() => undefined))?.isDirectory() !== true) return []; // one key, by its file
   return readSuccessions(path).catch((cause: unknown) => {
     throw keyError(cause, path);
   });

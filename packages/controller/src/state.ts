@@ -38,7 +38,7 @@ export async function openState(options: ControllerOptions, world: World): Promi
   const key = await openSigningKey(dataDir);
   const trusted = await trustedPaths(options);
   const trustedKeys = await readTrustedKeys(trusted);
-  const successions = await readKeySuccessions(dataDir, key.publicKey, trusted);
+  const successions = await readKeySuccessions(dataDir, [key.publicKey, ...trustedKeys], trusted);
   const db = await openDatabase(dataDir, options.database, options.databaseTemplate);
   onClose(() => db.destroy());
   const registry = await Registry.load(db);
