@@ -9,12 +9,14 @@ import { type BuildFigures, measureBuild } from './measure.ts';
 import { benchText } from './text/bench-text.ts';
 import { benchZoo, sizesOf } from './zoo/bench-zoo.ts';
 import { writeBenchmarks } from './zoo/benchmarks.ts';
+import { aheadSection } from './peers/ahead.ts';
 import { benchPeers } from './peers/bench-peers.ts';
 import { tableOf } from './zoo/table.ts';
 
 // main [--json] [--quick]: the builds that the project is measured on; main text [--peers] [--folder DIR]: text generation;
 // main zoo: public models by every recipe; main peers: the same by other tools, beside ours; both with [--only NAME]
-// [--folder DIR] (what is in it is not taken again) [--write] (BENCHMARKS.md).
+// (of the others, what is known) [--folder DIR] (what is in it, by the same code, is not taken again) [--again] (speed is)
+// [--write] (BENCHMARKS.md, both tables).
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
@@ -23,6 +25,7 @@ const { values, positionals } = parseArgs({
     peers: { type: 'boolean', default: false },
     folder: { type: 'string' },
     only: { type: 'string', multiple: true },
+    again: { type: 'boolean', default: false },
     write: { type: 'boolean', default: false },
   },
 });
@@ -43,16 +46,15 @@ if (!values.json) print(`\n${seconds.toFixed(0)} s`);
 
 async function benchPublic(withPeers: boolean): Promise<void> {
   const load = loadavg()[0] ?? 0;
-  const { quick, only, write } = values;
+  const { quick, only, again, write } = values;
   const cache = process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache');
   const folder = values.folder ?? join(cache, 'flotilla', quick ? 'bench-quick' : 'bench');
-  const options = { quick, only, folder, say };
+  const options = { quick, only, again, folder, say };
   const zoo = await benchZoo(options);
-  const peers = withPeers ? await benchPeers(options, join(cache, 'flotilla', 'peers')) : { lines: [], skipped: [] };
+  const peers = await benchPeers(options, withPeers ? join(cache, 'flotilla', 'peers') : null);
   if (values.json) print(JSON.stringify({ machine, zoo, peers }));
-  else for (const line of [...tableOf([...zoo, ...peers.lines]), ...peers.skipped]) print(line);
-  const sizes = sizesOf(quick);
-  if (write) say(await writeBenchmarks({ machine, sizes, load, zoo, peers: peers.lines, skipped: peers.skipped }));
+  else for (const line of [...tableOf([...zoo, ...peers]), '', ...aheadSection(zoo, peers)]) print(line);
+  if (write) say(await writeBenchmarks({ machine, sizes: sizesOf(quick), load, zoo, peers }));
   process.exitCode = zoo.some(({ failed }) => failed !== null) ? 4 : 0;
 }
 

@@ -1,14 +1,18 @@
 import { mkdir } from 'node:fs/promises';
 import { zoo } from '../../models/zoo.ts';
+import { type Outcome, NOT_TAKEN } from './kept.ts';
+import { compilerKey, dataKey } from './keys.ts';
 import { recipes } from './recipes.ts';
-import type { Line, Row, Source, Speed, StepOptions } from './row.ts';
+import type { Line, Row, Source, Speed } from './row.ts';
 import { bundleSteps, Steps } from './steps.ts';
 import type { ZooSizes } from './task.ts';
 
 export interface ZooOptions {
   readonly quick: boolean;
-  /** Parts of models' names. Default: all. */
+  /** Parts of models' names; of the others, what is kept. Default: all. */
   readonly only?: readonly string[] | undefined;
+  /** Measures speed although it was measured. */
+  readonly again: boolean;
   /** Answers are kept here; what is there already is not asked for again. */
   readonly folder: string;
   readonly say: (line: string) => void;
@@ -39,75 +43,78 @@ const QUICK: ZooSizes = {
 
 export const sizesOf = (quick: boolean): ZooSizes => (quick ? QUICK : FULL);
 
-/** Models in the order of the table. */
-export function modelsNamed(only: readonly string[] | undefined): readonly string[] {
-  return [...zoo.keys()].filter((model) => only === undefined || only.some((part) => model.includes(part)));
+/** Whether something may be taken of a model. */
+export function isNamed(only: readonly string[] | undefined): (model: string) => boolean {
+  return (model) => only === undefined || only.some((part) => model.includes(part));
 }
 
 /**
  * Compiles each zoo model by each built-in recipe, two at a time, each in a process of its own; then, when nothing else
  * runs, measures speed.
  */
-export async function benchZoo({ quick, only, folder, say }: ZooOptions): Promise<readonly Line[]> {
+export async function benchZoo(options: ZooOptions): Promise<readonly Line[]> {
+  const { quick, only, folder, say } = options;
   await mkdir(folder, { recursive: true });
-  const steps = new Steps(folder, await bundleSteps());
+  const steps = new Steps(folder, await bundleSteps(), isNamed(only));
   const sizes = sizesOf(quick);
-  const models = modelsNamed(only);
-  const sources = new Map<string, Source>();
-  const why = new Map<string, string>();
-  await twoAtATime(models, async (model) => {
-    const { answer, failed } = await steps.take<Source>(model, 'fp32', 'source', { sizes });
-    say(`${model} fp32${failed === null ? '' : `: ${failed}`}`);
-    if (answer) sources.set(model, answer);
-    else why.set(model, failed);
+  const sources = await takeSources(steps, sizes, say);
+  const key = await compilerKey(sizes);
+  const jobs = [...zoo.keys()].flatMap((model) => [...recipes.keys()].map((recipe) => ({ model, recipe })));
+  const made = await twoAtATime(jobs, async ({ model, recipe }): Promise<Line> => {
+    const source = sources.get(model);
+    const line = { model, by: 'flotilla', recipe, key, row: null, speeds: [] };
+    if (!source?.answer) return { ...line, failed: source?.failed ?? NOT_TAKEN };
+    const step = { model, step: 'compile', name: recipe, key } as const;
+    const { answer, failed } = await steps.take<Row>(step, { sizes, recipe, data: source.answer.data });
+    if (failed !== NOT_TAKEN) say(`${model} ${recipe}${failed === null ? '' : `: ${failed}`}`);
+    return { ...line, row: answer, failed };
   });
-  const jobs = models.flatMap((model) => [...recipes.keys()].map((recipe) => ({ model, recipe })));
-  const made: Line[] = [];
-  await twoAtATime(jobs, async ({ model, recipe }) => {
-    const options: StepOptions = { sizes, recipe, data: sources.get(model)?.data };
-    const reason = why.get(model);
-    const { answer, failed } =
-      reason === undefined
-        ? await steps.take<Row>(model, 'compile', recipe, options)
-        : { answer: null, failed: reason };
-    say(`${model} ${recipe}${failed === null ? '' : `: ${failed}`}`);
-    made.push({ model, by: 'flotilla', recipe, row: answer, speeds: [], failed });
+  return withSpeeds(steps, made, options);
+}
+
+/** The models as they came, with their calibration samples. */
+export async function takeSources(
+  steps: Steps,
+  sizes: ZooSizes,
+  say: (line: string) => void,
+): Promise<ReadonlyMap<string, Outcome<Source>>> {
+  const key = await dataKey(sizes);
+  const taken = await twoAtATime([...zoo.keys()], async (model) => {
+    const outcome = await steps.take<Source>({ model, step: 'fp32', name: 'source', key }, { sizes });
+    if (outcome.failed !== NOT_TAKEN) say(`${model} fp32${outcome.failed === null ? '' : `: ${outcome.failed}`}`);
+    return [model, outcome] as const;
   });
-  const place = new Map(jobs.map(({ model, recipe }, i) => [`${model} ${recipe}`, i]));
-  const ordered = made.toSorted(
-    (a, b) => (place.get(`${a.model} ${a.recipe}`) ?? 0) - (place.get(`${b.model} ${b.recipe}`) ?? 0),
-  );
-  return withSpeeds(steps, ordered, sizes, say);
+  return new Map(taken);
 }
 
 /** One after the other, alone. */
 export async function withSpeeds(
   steps: Steps,
   lines: readonly Line[],
-  sizes: ZooSizes,
-  say: (line: string) => void,
+  { quick, again, say }: ZooOptions,
 ): Promise<readonly Line[]> {
   const measured: Line[] = [];
   for (const line of lines) {
-    if (!line.row) {
+    const { model, by, recipe, key, row } = line;
+    if (!row) {
       measured.push(line);
       continue;
     }
-    const name = `${line.by}-${line.recipe}-speed`;
-    const { answer, failed } = await steps.take<readonly Speed[]>(line.model, 'speed', name, {
-      sizes,
-      file: line.row.file,
-    });
-    say(`${line.model} ${line.by} ${line.recipe} speed${failed === null ? '' : `: ${failed}`}`);
+    const step = { model, step: 'speed', name: `${by}-${recipe}-speed`, key, again } as const;
+    const { answer, failed } = await steps.take<readonly Speed[]>(step, { sizes: sizesOf(quick), file: row.file });
+    if (failed !== NOT_TAKEN) say(`${model} ${by} ${recipe} speed${failed === null ? '' : `: ${failed}`}`);
     measured.push({ ...line, speeds: answer ?? [], failed });
   }
   return measured;
 }
 
-export async function twoAtATime<T>(all: readonly T[], work: (one: T) => Promise<void>): Promise<void> {
-  const waiting = [...all];
+/** @returns in the order of `all` */
+export async function twoAtATime<T, R>(all: readonly T[], work: (one: T) => Promise<R>): Promise<readonly R[]> {
+  const done: R[] = [];
+  const waiting = [...all.entries()];
   const worker = async (): Promise<void> => {
-    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) await work(next);
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) done[next[0]] = await work(next[1]);
   };
   await Promise.all([worker(), worker()]);
+  return done;
 }

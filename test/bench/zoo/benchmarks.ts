@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { root } from '../../tiers/run.ts';
 import type { Machine } from '../machine.ts';
+import { aheadSection } from '../peers/ahead.ts';
 import type { Line } from './row.ts';
 import { tableOf } from './table.ts';
 import type { ZooSizes } from './task.ts';
@@ -12,8 +13,6 @@ export interface Benchmarks {
   readonly sizes: ZooSizes;
   readonly load: number;
   readonly zoo: readonly Line[];
-  /** In words, by peer that could not run. */
-  readonly skipped: readonly string[];
   readonly peers: readonly Line[];
 }
 
@@ -24,7 +23,7 @@ export async function writeBenchmarks(found: Benchmarks): Promise<string> {
   return path;
 }
 
-function pageOf({ machine, sizes, load, zoo, skipped, peers }: Benchmarks): readonly string[] {
+function pageOf({ machine, sizes, load, zoo, peers }: Benchmarks): readonly string[] {
   const ram = `${(machine.ramBytes / 1e9).toFixed(1)} GB`;
   const recipes = new Set(zoo.map(({ recipe }) => recipe)).size;
   return [
@@ -45,18 +44,16 @@ function pageOf({ machine, sizes, load, zoo, skipped, peers }: Benchmarks): read
     'Size: the portable file beside the source. Kept: of fp32’s score. SQNR: of the first outputs. Speed: lowered for this machine, beside the source file in ONNX Runtime, in turns, median of five rounds. Seconds and peak RSS: of compiling, two compilations at a time.',
     '',
     ...tableOf(zoo),
-    ...(peers.length + skipped.length === 0 ? [] : ['', ...peersSection(peers, skipped)]),
+    ...(peers.length === 0 ? [] : ['', ...peersSection(peers), '', ...aheadSection(zoo, peers)]),
   ];
 }
 
-function peersSection(peers: readonly Line[], skipped: readonly string[]): readonly string[] {
+function peersSection(peers: readonly Line[]): readonly string[] {
   return [
     '## Peers',
     '',
-    'The same source models, calibration samples, judging data and runtime; each tool as its documentation shows it. Their files are run as they are, ours as lowered.',
+    'The same source models, calibration samples, judging data and runtime; each tool as its documentation shows it, two at a time, with ten minutes for a model. Their files are run as they are, ours as lowered. AIMET without AdaRound, which takes minutes to hours for a model. What a tool could not do stands in its row, in its own words.',
     '',
-    ...skipped.map((line) => `- ${line}`),
-    ...(skipped.length > 0 ? [''] : []),
     ...tableOf(peers),
   ];
 }

@@ -55,6 +55,8 @@ export interface Line {
   readonly model: string;
   readonly by: string;
   readonly recipe: string;
+  /** Of what it came from. */
+  readonly key: string;
   readonly row: Row | null;
   readonly speeds: readonly Speed[];
   readonly failed: string | null;

@@ -1,0 +1,102 @@
+import type { Line, Row } from '../zoo/row.ts';
+import { reasons } from './reasons.ts';
+
+/** What both are compared by: a smaller share of the source file, more of fp32's score, and speed at one thread. */
+interface Figures {
+  readonly size: number;
+  readonly kept: number;
+  readonly speed: number;
+}
+
+const COLUMNS = ['size', 'kept', 'speed'] as const;
+
+/** Below, a result is of no use, whatever its size: the compiler's own floor. */
+export const FLOOR = 0.98;
+
+/** Differences that count as none: of size and speed their share, of what is kept the difference. */
+export const EQUAL: Figures = { size: 0.01, kept: 0.005, speed: 0.05 };
+
+/** A peer's result that no row of ours equals in all columns at once. */
+export interface Ahead {
+  readonly peer: Line;
+  /** Ours that is the nearest; null: none of ours keeps enough. */
+  readonly ours: Line | null;
+  /** In which the peer is ahead of the nearest; all: it is smaller, faster and as accurate. */
+  readonly columns: readonly (keyof Figures)[];
+}
+
+/** A peer's useful results that ours do not cover. Both were taken on the same data; a model at a time. */
+export function peersAhead(zoo: readonly Line[], peers: readonly Line[]): readonly Ahead[] {
+  return peers.flatMap((peer): readonly Ahead[] => {
+    const figures = figuresOf(peer);
+    if (!figures || figures.kept < FLOOR) return [];
+    const near = zoo
+      .filter(({ model }) => model === peer.model)
+      .flatMap((ours) => {
+        const own = figuresOf(ours);
+        return own && own.kept >= FLOOR - EQUAL.kept ? [{ ours, lead: leadOf(figures, own) }] : [];
+      })
+      .toSorted((a, b) => worst(a.lead) - worst(b.lead));
+    const [nearest] = near;
+    if (!nearest) return [{ peer, ours: null, columns: COLUMNS }];
+    const columns = COLUMNS.filter((column) => nearest.lead[column] > 1);
+    return columns.length === 0 ? [] : [{ peer, ours: nearest.ours, columns }];
+  });
+}
+
+function figuresOf({ row, speeds }: Line): Figures | null {
+  const speed = speeds.find(({ threads }) => threads === 1)?.speedup;
+  return row === null || speed === undefined ? null : { size: row.ratio, kept: row.kept, speed };
+}
+
+/** How far the peer is before us, a column at a time, in units of what counts as equal. */
+function leadOf(peer: Figures, ours: Figures): Figures {
+  return {
+    size: (ours.size / peer.size - 1) / EQUAL.size,
+    kept: (peer.kept - ours.kept) / EQUAL.kept,
+    speed: (peer.speed / ours.speed - 1) / EQUAL.speed,
+  };
+}
+
+const worst = (lead: Figures): number => Math.max(lead.size, lead.kept, lead.speed);
+
+/** The comparison as a section in Markdown. */
+export function aheadSection(zoo: readonly Line[], peers: readonly Line[]): readonly string[] {
+  const found = peersAhead(zoo, peers);
+  const models = new Set(peers.map(({ model }) => model)).size;
+  const compared = peers.filter((peer) => (figuresOf(peer)?.kept ?? 0) >= FLOOR).length;
+  const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
+  const of = (line: Line | null, show: (row: Row) => string): string => (line?.row ? show(line.row) : '–');
+  const speed = (line: Line | null): string => `${(line ? figuresOf(line) : null)?.speed.toFixed(2) ?? '–'} ×`;
+  const rows = found.map(({ peer, ours, columns }) => {
+    const pair = (show: (line: Line | null) => string): string => `${show(peer)} : ${show(ours)}`;
+    const cells = [
+      peer.model,
+      `${peer.by} ${peer.recipe}`,
+      ours?.recipe ?? 'none',
+      pair((line) => of(line, ({ ratio }) => percent(ratio))),
+      pair((line) => of(line, ({ kept }) => percent(kept))),
+      pair(speed),
+      columns.length === 3 ? '**all**' : columns.join(', '),
+      reasons.get(`${peer.model} ${peer.by} ${peer.recipe}`) ?? '',
+    ];
+    return `| ${cells.join(' | ')} |`;
+  });
+  const all = found.filter(({ columns }) => columns.length === 3).length;
+  return [
+    '## Where a peer is smaller, faster and as accurate',
+    '',
+    `Computed from the two tables: each of the peers' ${compared} results on ${models} models that keep ${percent(FLOOR)} or more of fp32's score, beside ours of the same model. Equal are sizes within ${percent(EQUAL.size)}, speeds at one thread within ${percent(EQUAL.speed)} of each other, and scores within ${(100 * EQUAL.kept).toFixed(1)} points.`,
+    '',
+    `- In all three columns ahead of every result of ours: ${all}.`,
+    `- Not equalled in all three at once by any one result of ours: ${found.length}. Below, each beside ours that is the nearest, with the columns in which the peer is ahead of it.`,
+    '',
+    ...(rows.length === 0
+      ? []
+      : [
+          '| model | peer | ours, nearest | size, peer : ours | kept | speed | peer is ahead in | why |',
+          '| --- | --- | --- | --- | --- | --- | --- | --- |',
+          ...rows,
+        ]),
+  ];
+}
