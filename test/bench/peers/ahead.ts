@@ -21,8 +21,12 @@ export interface Ahead {
   readonly peer: Line;
   /** Ours that is the nearest; null: none of ours keeps enough. */
   readonly ours: Line | null;
-  /** In which the peer is ahead of the nearest; all: it is smaller, faster and as accurate. */
+  /** In which the peer is ahead of the nearest. */
   readonly columns: readonly (keyof Figures)[];
+  /** Recipes of ours than whose result the peer's is smaller, faster and as accurate. */
+  readonly beaten: readonly string[];
+  /** Whether that is each of them. */
+  readonly beatsAll: boolean;
 }
 
 /** A peer's useful results that ours do not cover. Both were taken on the same data; a model at a time. */
@@ -30,17 +34,26 @@ export function peersAhead(zoo: readonly Line[], peers: readonly Line[]): readon
   return peers.flatMap((peer): readonly Ahead[] => {
     const figures = figuresOf(peer);
     if (!figures || figures.kept < FLOOR) return [];
-    const near = zoo
+    const leads = zoo
       .filter(({ model }) => model === peer.model)
       .flatMap((ours) => {
         const own = figuresOf(ours);
         return own && own.kept >= FLOOR - EQUAL.kept ? [{ ours, lead: leadOf(figures, own) }] : [];
       })
       .toSorted((a, b) => worst(a.lead) - worst(b.lead));
-    const [nearest] = near;
-    if (!nearest) return [{ peer, ours: null, columns: COLUMNS }];
-    const columns = COLUMNS.filter((column) => nearest.lead[column] > 1);
-    return columns.length === 0 ? [] : [{ peer, ours: nearest.ours, columns }];
+    const [nearest] = leads;
+    const columns = nearest ? COLUMNS.filter((column) => nearest.lead[column] > 1) : COLUMNS;
+    const beaten = leads.filter(({ lead }) => lead.size > 1 && lead.speed > 1 && lead.kept >= -1);
+    if (columns.length === 0) return [];
+    return [
+      {
+        peer,
+        ours: nearest?.ours ?? null,
+        columns,
+        beaten: beaten.map(({ ours }) => ours.recipe),
+        beatsAll: beaten.length === leads.length,
+      },
+    ];
   });
 }
 
@@ -68,7 +81,7 @@ export function aheadSection(zoo: readonly Line[], peers: readonly Line[]): read
   const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
   const of = (line: Line | null, show: (row: Row) => string): string => (line?.row ? show(line.row) : '–');
   const speed = (line: Line | null): string => `${(line ? figuresOf(line) : null)?.speed.toFixed(2) ?? '–'} ×`;
-  const rows = found.map(({ peer, ours, columns }) => {
+  const rows = found.map(({ peer, ours, columns, beaten }) => {
     const pair = (show: (line: Line | null) => string): string => `${show(peer)} : ${show(ours)}`;
     const cells = [
       peer.model,
@@ -77,25 +90,25 @@ export function aheadSection(zoo: readonly Line[], peers: readonly Line[]): read
       pair((line) => of(line, ({ ratio }) => percent(ratio))),
       pair((line) => of(line, ({ kept }) => percent(kept))),
       pair(speed),
-      columns.length === 3 ? '**all**' : columns.join(', '),
+      columns.join(', '),
+      beaten.join(', '),
       reasons.get(`${peer.model} ${peer.by} ${peer.recipe}`) ?? '',
     ];
     return `| ${cells.join(' | ')} |`;
   });
-  const all = found.filter(({ columns }) => columns.length === 3).length;
   return [
     '## Where a peer is smaller, faster and as accurate',
     '',
-    `Computed from the two tables: each of the peers' ${compared} results on ${models} models that keep ${percent(FLOOR)} or more of fp32's score, beside ours of the same model. Equal are sizes within ${percent(EQUAL.size)}, speeds at one thread within ${percent(EQUAL.speed)} of each other, and scores within ${(100 * EQUAL.kept).toFixed(1)} points.`,
+    `Computed from the two tables: each of the peers' ${compared} results on ${models} models that keep ${percent(FLOOR)} or more of fp32's score, beside ours of the same model that do. Equal are sizes within ${percent(EQUAL.size)}, speeds at one thread within ${percent(EQUAL.speed)} of each other, and scores within ${(100 * EQUAL.kept).toFixed(1)} points.`,
     '',
-    `- In all three columns ahead of every result of ours: ${all}.`,
-    `- Not equalled in all three at once by any one result of ours: ${found.length}. Below, each beside ours that is the nearest, with the columns in which the peer is ahead of it.`,
+    `- Smaller, faster and as accurate as every result of ours: ${found.filter(({ beatsAll }) => beatsAll).length}.`,
+    `- Not equalled in all three columns at once by any one result of ours: ${found.length}. Below, each beside ours that is the nearest; in which columns the peer is ahead of it; and than which recipes of ours it is smaller, faster and as accurate.`,
     '',
     ...(rows.length === 0
       ? []
       : [
-          '| model | peer | ours, nearest | size, peer : ours | kept | speed | peer is ahead in | why |',
-          '| --- | --- | --- | --- | --- | --- | --- | --- |',
+          '| model | peer | ours, nearest | size, peer : ours | kept | speed | peer is ahead in | beats | why |',
+          '| --- | --- | --- | --- | --- | --- | --- | --- | --- |',
           ...rows,
         ]),
   ];

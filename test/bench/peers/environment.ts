@@ -41,7 +41,16 @@ export async function peerEnvironment(dir: string, say: (line: string) => void):
         // All pins so far together: a later tool must not change the runtime.
         const together = [...PINS].filter(([name]) => !missing.has(name)).flatMap(([, all]) => all);
         const upTo = together.slice(0, together.indexOf(pins.at(-1) ?? '') + 1);
-        const words = ['-m', 'pip', 'install', '--quiet', '--no-cache-dir', '--disable-pip-version-check', ...upTo];
+        const words = [
+          '-m',
+          'pip',
+          'install',
+          '--quiet',
+          '--no-cache-dir',
+          '--no-compile',
+          '--disable-pip-version-check',
+          ...upTo,
+        ];
         await output(python, words, INSTALL_MINUTES);
         await writeFile(marker, pins.join(' '));
       }

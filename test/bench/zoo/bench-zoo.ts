@@ -51,11 +51,12 @@ export function isNamed(only: readonly string[] | undefined): (model: string) =>
 /**
  * Compiles each zoo model by each built-in recipe, two at a time, each in a process of its own; then, when nothing else
  * runs, measures speed.
+ * @param isTaken false: only what is kept
  */
-export async function benchZoo(options: ZooOptions): Promise<readonly Line[]> {
+export async function benchZoo(options: ZooOptions, isTaken: boolean): Promise<readonly Line[]> {
   const { quick, only, folder, say } = options;
   await mkdir(folder, { recursive: true });
-  const steps = new Steps(folder, await bundleSteps(), isNamed(only));
+  const steps = new Steps(folder, await bundleSteps(), (model) => isTaken && isNamed(only)(model));
   const sizes = sizesOf(quick);
   const sources = await takeSources(steps, sizes, say);
   const key = await compilerKey(sizes);

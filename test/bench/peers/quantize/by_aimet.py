@@ -13,7 +13,5 @@ def quantize(method, source, data, out):
     simulation = aimet_onnx.QuantizationSimModel(
         model, param_type=aimet_onnx.int8, activation_type=aimet_onnx.int8, providers=["CPUExecutionProvider"]
     )
-    if method == "adaround":
-        aimet_onnx.apply_adaround(simulation, samples, num_iterations=1000)
     simulation.compute_encodings(samples)
-    onnx.save(simulation.to_onnx_qdq(), out)
+    onnx.save(simulation.to_onnx_qdq(prequantize_constants=True), out)
