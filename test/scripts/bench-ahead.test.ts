@@ -20,7 +20,7 @@ test('a peer that is smaller, faster and as accurate is ahead in what it leads i
   const [best] = peersAhead(ours, [result('peer', [0.15, 1, 2.5])]);
   expect(best).toMatchObject({
     columns: ['size', 'kept', 'speed'],
-    beaten: ['flotilla-recipe', 'small'],
+    beaten: ['small', 'flotilla-recipe'],
     beatsAll: true,
   });
 });
