@@ -17,7 +17,7 @@ import { tableOf } from './zoo/table.ts';
 // main [--json] [--quick]: the builds that the project is measured on; main text [--peers] [--folder DIR]: text generation.
 // main zoo: public models by every recipe; main peers: the same by other tools; main zoo --peers: both in one run. Each
 // shows what is known of the other. [--only NAME] (of other models, what is known) [--folder DIR] (what is in it, by the
-// same code, is not taken again) [--again] (speed is) [--write] (BENCHMARKS.md, all that is known).
+// same code, is not taken again) [--again] (speed is, and the peers' seconds) [--write] (BENCHMARKS.md: all that is known).
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {

@@ -37,7 +37,7 @@ const SCRIPTS = 'test/bench/peers/quantize';
  * @param environmentDir of the tools; null: only rows that are kept
  */
 export async function benchPeers(options: ZooOptions, environmentDir: string | null): Promise<readonly Line[]> {
-  const { quick, only, folder, say } = options;
+  const { quick, only, again, folder, say } = options;
   const environment = environmentDir === null ? null : await peerEnvironment(environmentDir, say);
   const isTaken = (model: string): boolean => environment !== null && isNamed(only)(model);
   const steps = new Steps(folder, await bundleSteps(), isTaken);
@@ -51,12 +51,16 @@ export async function benchPeers(options: ZooOptions, environmentDir: string | n
     const key = keyOf([data, await methodKey(method)]);
     const line = { model, by, recipe, key, row: null, speeds: [] };
     if (!source?.answer) return { ...line, failed: source?.failed ?? NOT_TAKEN };
-    const file = await make({ folder, model, method, key, source: source.answer }, isTaken(model) ? environment : null);
+    const file = await make(
+      { folder, model, method, key, again, source: source.answer },
+      isTaken(model) ? environment : null,
+    );
     const step = { model, step: 'judge', name: `${by}-${recipe}`, key, keepFailures: true } as const;
     const judged = file.answer ? await steps.take<Row>(step, { sizes, made: file.answer }) : file;
     if (judged.failed !== NOT_TAKEN)
       say(`${model} ${by} ${recipe}${judged.failed === null ? '' : `: ${judged.failed}`}`);
-    return { ...line, row: judged.answer, failed: judged.failed };
+    // What making it took may have been measured anew since.
+    return { ...line, row: judged.answer && { ...judged.answer, ...file.answer }, failed: judged.failed };
   });
   return withSpeeds(
     steps,
@@ -76,12 +80,13 @@ interface Job {
   readonly model: string;
   readonly method: Method;
   readonly key: string;
+  readonly again: boolean;
   readonly source: Source;
 }
 
 /** Runs one tool in a process of its own; the file lies beside what its source has beside it (a tokenizer). */
 async function make(
-  { folder, model, method, key, source }: Job,
+  { folder, model, method, key, again, source }: Job,
   environment: PeerEnvironment | null,
 ): Promise<Outcome<Made>> {
   const { by, recipe, needs, data } = method;
@@ -89,7 +94,7 @@ async function make(
   if (missing !== undefined) return { answer: null, failed: missing };
   const { onnxPath, path } = taskOf(model, sizesOf(true), folder);
   const out = join(folder, model, 'peers', `${by}-${recipe}`, 'model.onnx');
-  const keep = { file: join(folder, model, `${by}-${recipe}-made.json`), key, keepFailures: true };
+  const keep = { file: join(folder, model, `${by}-${recipe}-made.json`), key, again, keepFailures: true };
   return once<Made>({ ...keep, knownOnly: environment === null }, async () => {
     await rm(dirname(out), { recursive: true, force: true });
     await mkdir(dirname(out), { recursive: true });

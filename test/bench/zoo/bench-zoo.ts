@@ -11,7 +11,7 @@ export interface ZooOptions {
   readonly quick: boolean;
   /** Parts of models' names; of the others, what is kept. Default: all. */
   readonly only?: readonly string[] | undefined;
-  /** Measures speed although it was measured. */
+  /** Measures speed, and what making takes the peers, although it was measured: on a quieter machine. */
   readonly again: boolean;
   /** Answers are kept here; what is there already is not asked for again. */
   readonly folder: string;
