@@ -2,7 +2,7 @@
 
 import os
 
-from source import Samples, raised
+from source import Samples, has_vnni, raised
 
 
 def quantize(method, source, data, out):
