@@ -8,47 +8,68 @@ import { rollOut } from './roll-out.ts';
 import type { Screen } from './screen.ts';
 import { withBallast, withWrongWeights } from './spoil.ts';
 
-/** Of 33.6 million multiplications and additions each: one to five seconds a run, by the machine. */
-const BALLAST = 1600;
+/** Of 33.6 million multiplications and additions each: a third of a second to three seconds a run, by the machine. */
+const BALLAST = 1000;
 
 export interface BadReleases {
   readonly results: readonly BadReleaseResult[];
   readonly timeline: readonly TimelineEntry[];
 }
 
-/** Publishes two releases that are rightly signed and wrong. @throws where one gets past the canary, or harms a device */
+/**
+ * Publishes two releases that are rightly signed and wrong, one of each model, both at once.
+ * @throws where one gets past the canary, or harms a device
+ */
 export async function refuseBadReleases(
   work: string,
   fleet: Fleet,
   compiled: Compiled,
   screen: Screen,
 ): Promise<BadReleases> {
-  const [labels] = compiled.packs;
-  const results: BadReleaseResult[] = [];
-  const timeline: TimelineEntry[] = [];
-  for (const { version, spoil, reason } of [
-    { version: '2.0.0-bad', spoil: withWrongWeights, reason: 'golden-mismatch' },
-    { version: '2.0.0-slow', spoil: (model: Model) => withBallast(model, BALLAST), reason: 'latency-budget' },
-  ]) {
-    const before = await loaded(fleet, labels.name);
-    const pack = await spoilt(labels, join(work, `labels-${version}.pack`), compiled.keys.privateFile, spoil);
-    const { rollout, timeline: entries } = await rollOut(fleet.client, pack, version, screen, 'stopped');
-    timeline.push(...entries);
-    const tried = rollout.devices.filter(({ status }) => status !== 'untouched' && status !== 'queued');
-    const failure = tried.find(({ failure }) => failure !== null)?.failure;
-    if (failure !== reason) throw new Error(`${version} was refused for ${failure}, not ${reason}`);
-    const after = await loaded(fleet, labels.name);
-    const broken = [...before].filter(([device, digest]) => after.get(device) !== digest);
-    results.push({
-      name: `labels@${version}`,
-      reason: rollout.reason ?? '',
-      devicesTried: tried.length,
-      devicesBroken: broken.length,
-    });
-    if (tried.length !== 1 || broken.length > 0)
-      throw new Error(`${version} reached ${tried.length} devices and broke ${broken.length}`);
-  }
-  return { results, timeline };
+  const [labels, commands] = compiled.packs;
+  const releases: readonly BadRelease[] = [
+    { good: commands, version: '2.0.0-bad', spoil: withWrongWeights, reason: 'golden-mismatch' },
+    { good: labels, version: '2.0.0-slow', spoil: (model) => withBallast(model, BALLAST), reason: 'latency-budget' },
+  ];
+  const refused = await Promise.all(
+    releases.map(async (release) => {
+      const path = join(work, `${release.good.name}-${release.version}.pack`);
+      const pack = await spoilt(release, path, compiled.keys.privateFile);
+      return refuse(release, pack, fleet, screen);
+    }),
+  );
+  return { results: refused.map(({ result }) => result), timeline: refused.flatMap(({ timeline }) => timeline) };
+}
+
+interface BadRelease {
+  readonly good: DemoPack;
+  readonly version: string;
+  readonly spoil: (model: Model, floatsOf: (name: string) => Float32Array) => Model;
+  readonly reason: string;
+}
+
+async function refuse(
+  { good: { name }, version, reason }: BadRelease,
+  pack: DemoPack,
+  fleet: Fleet,
+  screen: Screen,
+): Promise<{ readonly result: BadReleaseResult; readonly timeline: readonly TimelineEntry[] }> {
+  const before = await loaded(fleet, name);
+  const { rollout, timeline } = await rollOut(fleet.client, pack, version, screen, 'stopped');
+  const tried = rollout.devices.filter(({ status }) => status !== 'untouched' && status !== 'queued');
+  const failure = tried.find(({ failure }) => failure !== null)?.failure;
+  if (failure !== reason) throw new Error(`${version} was refused for ${failure}, not ${reason}`);
+  const after = await loaded(fleet, name);
+  const broken = [...before].filter(([device, digest]) => after.get(device) !== digest);
+  if (tried.length !== 1 || broken.length > 0)
+    throw new Error(`${version} reached ${tried.length} devices and broke ${broken.length}`);
+  const result = {
+    name: `${name}@${version}`,
+    reason: rollout.reason ?? '',
+    devicesTried: tried.length,
+    devicesBroken: broken.length,
+  };
+  return { result, timeline };
 }
 
 /** The digest that each device says it has loaded. */
@@ -60,12 +81,7 @@ async function loaded(fleet: Fleet, name: string): Promise<ReadonlyMap<string, s
 }
 
 /** The same pack, golden vectors and budget included, around a spoilt model. */
-async function spoilt(
-  good: DemoPack,
-  out: string,
-  keyFile: string,
-  spoil: (model: Model, floatsOf: (name: string) => Float32Array) => Model,
-): Promise<DemoPack> {
+async function spoilt({ good, spoil }: BadRelease, out: string, keyFile: string): Promise<DemoPack> {
   const pack = await openPack(good.path);
   try {
     const files: SourceFile[] = [];
@@ -81,10 +97,7 @@ async function spoilt(
   }
 }
 
-function spoiltBytes(
-  bytes: Uint8Array,
-  spoil: (model: Model, floatsOf: (name: string) => Float32Array) => Model,
-): Uint8Array {
+function spoiltBytes(bytes: Uint8Array, spoil: BadRelease['spoil']): Uint8Array {
   const model = decodeModel(bytes);
   return encodeModel(
     spoil(model, (name) => {

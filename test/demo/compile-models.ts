@@ -2,14 +2,14 @@ import { writeKeyPair } from '@flotilla/pack';
 import type { CompileReport, LatencyReport } from '@flotilla/compiler';
 import { join } from 'node:path';
 import { type Build, builds, writeData } from '../models/builds.ts';
-import { compareSpeed } from '../models/speed.ts';
+import { openSpeedPair } from '../models/speed.ts';
 import type { Processes } from './processes.ts';
 import type { ModelResult } from './result.ts';
 import type { Screen } from './screen.ts';
 
 const SIZES = { calibrate: 64, judge: 160, commands: 60 };
 /** No device may take longer for a line or a command; far above what a good release takes, far below the slow one. */
-const BUDGET_US = 200_000;
+const BUDGET_US = 150_000;
 
 export interface DemoPack {
   readonly name: string;
@@ -29,21 +29,26 @@ export interface Keys {
 }
 
 /**
- * Compiles the builds side by side, then measures each alone; signs the packs.
+ * Compiles the builds side by side and loads each beside its fp32 model, then measures one after another; signs the packs.
  * @throws where a verdict is no
  */
 export async function compileModels(work: string, keys: Keys, processes: Processes, screen: Screen): Promise<Compiled> {
   const data = join(work, 'data');
   await writeData(data, SIZES);
-  const reports = await Promise.all(builds.map((build) => compileApart(work, build, data, keys, processes)));
+  const compiled = await Promise.all(
+    builds.map(async (build) => {
+      const report = await compileApart(work, build, data, keys, processes);
+      return { build, report, pair: await openSpeedPair(build.model, packPath(work, build)) };
+    }),
+  );
   screen.table([HEADER]);
   const models: ModelResult[] = [];
-  for (const [i, build] of builds.entries()) {
-    const latency = await compareSpeed(build.model, packPath(work, build));
-    const result = resultOf(build, reports[i] as CompileReport, latency);
+  for (const { build, report, pair } of compiled) {
+    const result = resultOf(build, report, await pair.compare());
+    await pair.close();
     models.push(result);
     screen.table([rowOf(result)]);
-    if (reports[i]?.verdict?.ok !== true) throw new Error(`${build.model} ${build.weights}: the verdict is no`);
+    if (report.verdict?.ok !== true) throw new Error(`${build.model} ${build.weights}: the verdict is no`);
   }
   const pack = (model: Build['model'], weights: Build['weights']) => ({
     name: model,

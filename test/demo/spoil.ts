@@ -1,21 +1,28 @@
 import { cloneModel, type Graph, type Model, tensorFromFloats } from '@flotilla/onnx';
 
 /**
- * The same model with one weight scale made three times as large: it loads and runs as fast as before, and answers wrong.
+ * The same model with its last weights three times as large: it loads and runs as fast as before, and answers wrong.
  * What a release built from the wrong checkpoint looks like to a device.
  */
 export function withWrongWeights(model: Model, floatsOf: (name: string) => Float32Array): Model {
   const spoilt = cloneModel(model);
   const { graph } = spoilt;
-  const dequantize = [...graph.walk({ opType: 'DequantizeLinear' })].find((node) => {
+  const dequantize = [...graph.walk({ opType: 'DequantizeLinear' })].findLast((node) => {
     const [weights = '', scale = ''] = node.inputs;
     return graph.constant(weights) !== undefined && (graph.constant(scale)?.dims.length ?? 0) > 0;
   });
   const scale = dequantize?.inputs[1];
-  if (dequantize === undefined || scale === undefined) throw new Error('the model has no quantized weights to spoil');
-  const wrong = floatsOf(scale).map((value) => value * 3);
+  const dims = graph.constant(scale ?? '')?.dims;
+  if (dequantize === undefined || scale === undefined || dims === undefined)
+    throw new Error('the model has no quantized weights to spoil');
   const name = graph.uniqueName('wrong_scale');
-  graph.addInitializer(name, tensorFromFloats([wrong.length], wrong));
+  graph.addInitializer(
+    name,
+    tensorFromFloats(
+      dims,
+      floatsOf(scale).map((value) => value * 3),
+    ),
+  );
   dequantize.setInput(1, name);
   return spoilt;
 }

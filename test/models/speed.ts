@@ -3,17 +3,37 @@ import { openRuntime, spawnSession } from '@flotilla/runtime';
 import { type Build, fp32Path } from './builds.ts';
 import { speedFeeds } from './feeds.ts';
 
-/** A pack beside its fp32 model on this machine, one thread, in turns. */
-export async function compareSpeed(model: Build['model'], pack: string, seconds = 0.2): Promise<LatencyReport> {
+/** A pack and its fp32 model, both loaded with one thread. */
+export interface SpeedPair {
+  /** Measures both in turns. */
+  compare(seconds?: number): Promise<LatencyReport>;
+  close(): Promise<void>;
+}
+
+/** Loads a pack beside its fp32 model on this machine, so that measuring can wait until nothing else runs. */
+export async function openSpeedPair(model: Build['model'], pack: string): Promise<SpeedPair> {
   const fp32 = await spawnSession(fp32Path(model), { threads: 1 });
   try {
     const runtime = await openRuntime(pack, { threads: 1 });
-    try {
-      return await compareLatency(fp32, runtime.session, (inputs) => speedFeeds(model, inputs), { seconds });
-    } finally {
-      await runtime.close();
-    }
-  } finally {
+    return {
+      compare: (seconds = 0.2) =>
+        compareLatency(fp32, runtime.session, (inputs) => speedFeeds(model, inputs), { seconds }),
+      async close() {
+        await Promise.all([runtime.close(), fp32.close()]);
+      },
+    };
+  } catch (error) {
     await fp32.close();
+    throw error;
+  }
+}
+
+/** A pack beside its fp32 model on this machine, one thread, in turns. */
+export async function compareSpeed(model: Build['model'], pack: string, seconds?: number): Promise<LatencyReport> {
+  const pair = await openSpeedPair(model, pack);
+  try {
+    return await pair.compare(seconds);
+  } finally {
+    await pair.close();
   }
 }

@@ -1,4 +1,5 @@
 import { QuantError } from '../errors.ts';
+import { walkColumns } from '../linalg/error-spread.ts';
 import type { HessianFactor } from '../linalg/hessian.ts';
 import { roundHalfEven } from '../int8/round.ts';
 import type { BlockGrid } from './grid.ts';
@@ -40,23 +41,19 @@ export function gptqInt4(
   const lowest = symmetric ? -8 : 0;
   const q = new Uint8Array(w.length);
   const work = permutedColumns(w, order, rows);
-  const error = new Float64Array(rows);
-  for (let i = 0; i < cols; i++) {
+  walkColumns(work, { upper, rows, cols }, (i, start, error, at) => {
     const column = order[i];
+    const pivot = upper[i * cols + i];
     for (let r = 0; r < rows; r++) {
-      const at = r * grids.perRow + Math.floor(column / block);
-      const scale = grids.scale[at];
-      const zero = grids.zeroPoint[at];
-      const value = work[i * rows + r];
+      const grid = r * grids.perRow + Math.floor(column / block);
+      const scale = grids.scale[grid];
+      const zero = grids.zeroPoint[grid];
+      const value = work[start + r];
       const level = Math.max(lowest, Math.min(lowest + 15, roundHalfEven(value / scale) + zero));
       q[r * cols + column] = level;
-      error[r] = (value - (level - zero) * scale) / upper[i * cols + i];
+      error[at + r] = (value - (level - zero) * scale) / pivot;
     }
-    for (let j = i + 1; j < cols; j++) {
-      const factor = upper[i * cols + j];
-      for (let r = 0; r < rows; r++) work[j * rows + r] -= error[r] * factor;
-    }
-  }
+  });
   const zeroPoint = symmetric ? undefined : packNibbles(grids.zeroPoint);
   return { q: packNibbles(q), scale: grids.scale, zeroPoint };
 }

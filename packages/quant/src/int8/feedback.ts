@@ -1,4 +1,5 @@
 import { QuantError } from '../errors.ts';
+import { walkColumns } from '../linalg/error-spread.ts';
 import { factorHessian } from '../linalg/hessian.ts';
 import { roundHalfEven } from './round.ts';
 
@@ -40,8 +41,7 @@ export function roundWithFeedback(
     for (let row = 0; row < rows; row++) rest[i * rows + row] = w[row * depth + order[i]] / scale[row];
   const q = new Int8Array(w.length);
   const done = new Uint8Array(depth);
-  const error = new Float64Array(rows);
-  for (let i = 0; i < depth; i++) {
+  walkColumns(rest, { upper: spread, rows, cols: depth }, (i, start, error, at) => {
     const k = order[i];
     const neighbours = pairMost === undefined ? [] : [k - 1, k + 1].filter((j) => j >= 0 && j < depth && done[j] === 1);
     const pivot = spread[i * depth + i];
@@ -51,18 +51,12 @@ export function roundWithFeedback(
         low = Math.max(low, -(pairMost ?? 0) - q[row * depth + j]);
         high = Math.min(high, (pairMost ?? 0) - q[row * depth + j]);
       }
-      const exact = rest[i * rows + row];
+      const exact = rest[start + row];
       const value = Math.max(low, Math.min(high, roundHalfEven(exact)));
       q[row * depth + k] = value;
-      error[row] = (exact - value) / pivot;
+      error[at + row] = (exact - value) / pivot;
     }
     done[k] = 1;
-    for (let j = i + 1; j < depth; j++) subtract(rest, j * rows, error, spread[i * depth + j]);
-  }
+  });
   return q;
-}
-
-/** `rest[start + row] -= error[row] · factor`. */
-function subtract(rest: Float64Array, start: number, error: Float64Array, factor: number): void {
-  for (let row = 0; row < error.length; row++) rest[start + row] -= error[row] * factor;
 }
