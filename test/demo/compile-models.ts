@@ -10,6 +10,8 @@ import type { Screen } from './screen.ts';
 const SIZES = { calibrate: 64, judge: 160, commands: 60 };
 /** No device may take longer for a line or a command; far above what a good release takes, far below the slow one. */
 const BUDGET_US = 150_000;
+/** Of five rounds, for each of a pair. */
+const ROUND_SECONDS = 0.15;
 
 export interface DemoPack {
   readonly name: string;
@@ -44,7 +46,7 @@ export async function compileModels(work: string, keys: Keys, processes: Process
   screen.table([HEADER]);
   const models: ModelResult[] = [];
   for (const { build, report, pair } of compiled) {
-    const result = resultOf(build, report, await pair.compare());
+    const result = resultOf(build, report, await pair.compare(ROUND_SECONDS));
     await pair.close();
     models.push(result);
     screen.table([rowOf(result)]);

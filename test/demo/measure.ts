@@ -4,7 +4,7 @@ import type { Fleet } from './fleet.ts';
 import type { CommandResult, DeviceResult } from './result.ts';
 import type { Screen } from './screen.ts';
 
-const BENCH_MS = 1200;
+const BENCH_MS = 1000;
 const TELEMETRY_WAIT_MS = 10_000;
 
 /** Lets every device run each model for a few seconds; what the controller received over MQTT is the result. */
