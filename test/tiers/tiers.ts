@@ -15,6 +15,7 @@ export interface Tool {
 }
 
 const skopeo: Tool = { file: '/usr/bin/skopeo', packages: ['skopeo'] };
+const dockerRegistry: Tool = { file: '/usr/bin/docker-registry', packages: ['docker-registry'] };
 const onnxTestdata: Tool = { file: '/usr/share/libonnx-testdata', packages: ['libonnx-testdata'] };
 const mosquitto: Tool = { file: '/usr/sbin/mosquitto', packages: ['mosquitto'] };
 const postgres: Tool = { file: '/usr/lib/postgresql', packages: ['postgresql'] };
@@ -36,7 +37,7 @@ export const tiers: readonly Tier[] = [
     name: 'interop',
     is: 'other people’s tools and models',
     paths: ['test/interop/'],
-    tools: [skopeo, onnxTestdata, mosquitto],
+    tools: [skopeo, dockerRegistry, onnxTestdata, mosquitto],
   },
   {
     name: 'e2e',

@@ -56,6 +56,16 @@ export type PackErrorCode =
   | 'pack/permission'
   /** The disk or file system failed; the message has its reason. */
   | 'pack/io'
+  /** The name is not that of an image in a registry; write HOST[:PORT]/NAME[:TAG]. */
+  | 'pack/reference'
+  /** The registry holds no such image, or not all of it; check name and tag. */
+  | 'pack/registry-missing'
+  /** The registry wants credentials, refuses those given, or they cannot be read; `--username`, `FLOTILLA_REGISTRY_USERNAME`, or `docker login`. */
+  | 'pack/registry-auth'
+  /** The registry refuses, or answers against its specification; the message has its words. */
+  | 'pack/registry'
+  /** The registry cannot be reached, or the connection broke again and again; check the address and the network. */
+  | 'pack/unreachable'
   /** A file of an adapter's factors is damaged or not in the layout of safetensors; compile the pack again. */
   | 'pack/adapter'
   /** Golden vectors are damaged or not in the layout of safetensors; compile the pack again. */

@@ -27,6 +27,10 @@ export {
   type Succession,
   successorsOf,
 } from './succession.ts';
+export { type Credentials, dockerCredentials } from './registry/credentials.ts';
+export { type PullOptions, pullPack } from './registry/pull.ts';
+export { type PushOptions, pushPack } from './registry/push.ts';
+export { parseReference } from './registry/reference.ts';
 export { signPack } from './sign-pack.ts';
 export type { Blob, PackConfig, PackContents, PackFile, Role, SourceFile, Tolerance } from './types.ts';
 export { unpackPack } from './unpack.ts';

@@ -61,7 +61,8 @@ export async function openPack(path: string, options?: OpenOptions): Promise<Pac
   }
 }
 
-interface Verified {
+/** What a manifest says and its config and signature bear out; the files are still to be checked, each by its digest. */
+export interface Verified {
   readonly config: PackConfig;
   readonly metadata: Metadata;
   readonly signedBy: string | undefined;
@@ -73,9 +74,22 @@ async function verifyMetadata(container: Container, path: string): Promise<Verif
     throw new PackError('pack/not-a-pack', `${path} is no pack: it lacks oci-layout or index.json`, { where: path });
   checkLayout(await readSmall(container, layoutName, maxConfigBytes));
   const manifest = await readBlobWhole(container, parseIndex(await readSmall(container, indexName, maxConfigBytes)));
+  return verifyManifest(manifest, (blob) => readBlobWhole(container, blob), path);
+}
+
+/**
+ * From a manifest, wherever it lies, to what it is the manifest of.
+ * @param read a whole small blob, checked
+ * @throws {PackError}
+ */
+export async function verifyManifest(
+  manifest: Uint8Array,
+  read: (blob: Blob) => Promise<Uint8Array>,
+  path: string,
+): Promise<Verified> {
   const found = findMetadata(manifest);
-  const packConfig = await readBlobWhole(container, found.packConfig);
-  const signature = found.signature === undefined ? undefined : await readBlobWhole(container, found.signature);
+  const packConfig = await read(found.packConfig);
+  const signature = found.signature === undefined ? undefined : await read(found.signature);
   const config = parseConfig(packConfig);
   const metadata = deriveMetadata(config, signature);
   if (!equalBytes(metadata.manifest, manifest))

@@ -2,6 +2,8 @@ import {
   listPack,
   type PackListing,
   type PublicKey,
+  pullPack,
+  pushPack,
   readPrivateKey,
   readPublicKey,
   signPack,
@@ -12,6 +14,8 @@ import {
 import type { CommandModule } from 'yargs';
 import { untilInterrupted } from '../interrupt.ts';
 import { trustOption } from '../options.ts';
+import { progressBar } from '../progress.ts';
+import { type RegistryAccount, readAccount, withAccount } from '../registry-account.ts';
 import { type Globals, print } from '../output.ts';
 import { bytes, table } from '../text.ts';
 
@@ -83,6 +87,73 @@ const sign: CommandModule<Globals, Globals & { pack: string; key: string; output
   },
 };
 
+const push: CommandModule<Globals, Globals & RegistryAccount & { pack: string; reference: string }> = {
+  command: 'push <pack> <reference>',
+  describe: 'Copy a pack into an OCI registry',
+  builder: (args) =>
+    withAccount(
+      args
+        .positional('pack', { type: 'string', demandOption: true })
+        .positional('reference', { type: 'string', demandOption: true, describe: 'HOST[:PORT]/NAME[:TAG]' }),
+    ).example(
+      'flotilla pack push labels.pack registry.example.com/models/labels:1.0.0',
+      'what it has is not sent again',
+    ),
+  async handler(argv) {
+    const bar = progressBar(argv);
+    const pushed = await pushPack(argv.pack, argv.reference, {
+      credentials: await readAccount(argv),
+      signal: untilInterrupted(),
+      onProgress: (done, total) => bar.update({ step: 'push', done, total, unit: 'bytes' }),
+    }).finally(() => bar.end());
+    print(argv, pushed, (p) =>
+      table(
+        ['pushed', p.reference],
+        [
+          ['digest', p.digest],
+          ['sent', `${bytes(p.uploadedBytes)} of ${bytes(p.bytes)}; the rest was there`],
+        ],
+      ),
+    );
+  },
+};
+
+interface PullArgs extends Globals, RegistryAccount {
+  readonly reference: string;
+  readonly output: string;
+  readonly trust: string | undefined;
+}
+
+const pull: CommandModule<Globals, PullArgs> = {
+  command: 'pull <reference>',
+  describe: 'Copy a pack out of an OCI registry; every byte is verified',
+  builder: (args) =>
+    withAccount(
+      args
+        .positional('reference', { type: 'string', demandOption: true, describe: 'HOST[:PORT]/NAME[:TAG][@DIGEST]' })
+        .option('output', { type: 'string', alias: 'o', demandOption: true, describe: 'NAME.pack, or a folder' })
+        .option('trust', trustOption()),
+    ),
+  async handler(argv) {
+    const bar = progressBar(argv);
+    const pulled = await pullPack(argv.reference, argv.output, {
+      ...(await opening(argv.trust)),
+      credentials: await readAccount(argv),
+      onProgress: (done, total) => bar.update({ step: 'pull', done, total, unit: 'bytes' }),
+    }).finally(() => bar.end());
+    print(argv, { ...pulled, signedBy: pulled.signedBy ?? null }, (p) =>
+      table(
+        ['pulled', p.path],
+        [
+          ['digest', p.digest],
+          ['signed by', p.signedBy ?? 'nobody'],
+          ['holds', `${bytes(p.bytes)}, every byte as its digest says`],
+        ],
+      ),
+    );
+  },
+};
+
 export const pack: CommandModule<Globals, Globals> = {
   command: 'pack',
   describe: 'What is in a pack, whether it is whole, who signed it',
@@ -92,7 +163,9 @@ export const pack: CommandModule<Globals, Globals> = {
       .command(verify)
       .command(unpack)
       .command(sign)
-      .demandCommand(1, 1, 'which: ls, verify, unpack or sign?')
+      .command(push)
+      .command(pull)
+      .demandCommand(1, 1, 'which: ls, verify, unpack, sign, push or pull?')
       .example('flotilla pack ls labels.pack', 'its files, their roles and sizes'),
   handler() {},
 };
