@@ -48,7 +48,7 @@ afterAll(async () => {
   await rm(root, { recursive: true, force: true });
 });
 
-test('a device that has the base fetches the factors, and hardly more', async () => {
+test('a device that has the base fetches the factors, and hardly more; a call chooses the adapter', async () => {
   const whole = await rollOut('base.pack', '1.0.0');
   const update = await rollOut('intents.pack', '2.0.0');
   const pack = await openPack(join(root, 'intents.pack'));
@@ -57,6 +57,15 @@ test('a device that has the base fetches the factors, and hardly more', async ()
   expect(whole).toBeGreaterThan(model?.bytes ?? Infinity);
   expect(update).toBeGreaterThan(factors?.bytes ?? Infinity);
   expect(update).toBeLessThan(1.1 * 2 * 299_008); // two bytes for each of the adapter's numbers
+  const ask = { name: 'commands', prompt: 'kindly switch off the space heater in the attic =>', maxTokens: 32 };
+  expect((await client.call('pi-1', { ...ask, adapter: 'intents-lora' })).text).toMatch(
+    /"intent":"off","device":"heater"/,
+  );
+  expect((await client.call('pi-1', ask)).text).not.toContain('"intent"');
+  await expect(client.call('pi-1', { ...ask, adapter: 'other' })).rejects.toMatchObject({
+    code: 'controller/device-error',
+    message: expect.stringContaining('there are intents-lora'),
+  });
 }, 120_000);
 
 /** @returns bytes that went to the device */

@@ -97,9 +97,9 @@ function loaded(runtime: Runtime, cases: readonly GoldenCase[]): LoadedModel {
       attempt(runtime, signal, () =>
         task === 'text' ? measureText(runtime, cases, ms, signal) : measureTensors(runtime, cases, ms, signal),
       ),
-    generate: ({ prompt, maxTokens, temperature, seed, schema }, signal) =>
+    generate: ({ prompt, maxTokens, temperature, seed, schema, adapter = null }, signal) =>
       attempt(runtime, signal, async () => {
-        const options = { maxTokens, temperature, seed, schema: schema && parseSchema(schema), signal };
+        const options = { maxTokens, temperature, seed, schema: schema && parseSchema(schema), adapter, signal };
         const made = await runtime.text().generate(prompt, options).catch(blameRequest);
         return {
           text: made.text,
@@ -113,7 +113,13 @@ function loaded(runtime: Runtime, cases: readonly GoldenCase[]): LoadedModel {
 }
 
 /** What the caller asked for is no fault of the model's. */
-const OF_THE_REQUEST = new Set(['runtime/context', 'runtime/options', 'runtime/schema', 'runtime/input']);
+const OF_THE_REQUEST = new Set([
+  'runtime/context',
+  'runtime/options',
+  'runtime/schema',
+  'runtime/input',
+  'runtime/adapter',
+]);
 
 /** @throws {AgentError} `agent/request`, or the error as it is */
 function blameRequest(error: unknown): never {

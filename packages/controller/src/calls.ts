@@ -13,6 +13,7 @@ export interface CallRequest {
   readonly seed?: number | undefined;
   /** JSON Schema, as text. */
   readonly schema?: string | undefined;
+  readonly adapter?: string | undefined;
   readonly timeoutMs: number;
 }
 

@@ -45,6 +45,8 @@ export interface NewCall {
   readonly seed?: number | undefined;
   /** JSON Schema, as text, that the answer is valid against. */
   readonly schema?: string | undefined;
+  /** One of those beside the model in its pack; default: the model alone. */
+  readonly adapter?: string | undefined;
   /** Runs the golden inputs for so long instead, and sends telemetry. */
   readonly benchMs?: number | undefined;
   readonly timeoutMs?: number | undefined;

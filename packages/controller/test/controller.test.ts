@@ -320,6 +320,9 @@ describe('telemetry and calls', () => {
       text: 'echo hi',
       timeToFirstTokenMs: 1.5,
     });
+    expect((await client.call(id, { name: 'commands', prompt: 'hi', adapter: ' intents' })).text).toBe(
+      'echo hi intents',
+    );
     await expect(client.call(id, { name: 'commands', prompt: 'fail' })).rejects.toMatchObject({
       code: 'controller/device-error',
     });

@@ -264,6 +264,8 @@ export interface Call {
   readonly seed?: number | undefined;
   /** JSON Schema, as text, that the answer is valid against. */
   readonly schema?: string | undefined;
+  /** One of those that lie beside the model in its pack. Absent: the model alone. */
+  readonly adapter?: string | undefined;
 }
 export const Call: Codec<Call> = codec<Call>(
   'Call',
@@ -277,6 +279,7 @@ export const Call: Codec<Call> = codec<Call>(
     temperature: field.optional(field.double),
     seed: field.optional(field.uint32),
     schema: field.optional(field.text(16_384)),
+    adapter: field.optional(field.text(256)),
   },
   65_536,
 );

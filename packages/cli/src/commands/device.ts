@@ -51,6 +51,7 @@ interface CallArgs extends OneArgs {
   readonly temperature: number | undefined;
   readonly seed: number | undefined;
   readonly schema: string | undefined;
+  readonly adapter: string | undefined;
   readonly 'bench-seconds': number | undefined;
 }
 
@@ -66,6 +67,7 @@ const call: CommandModule<Globals, CallArgs> = {
       .option('temperature', { type: 'number', describe: 'Above 0: draw tokens instead of taking the best' })
       .option('seed', { type: 'number', describe: 'The same seed draws the same text' })
       .option('schema', { type: 'string', describe: 'File with a JSON Schema that the answer is valid against' })
+      .option('adapter', { type: 'string', describe: 'One of those beside the model in its pack; default: none' })
       .option('bench-seconds', {
         type: 'number',
         conflicts: 'prompt',
@@ -85,6 +87,7 @@ const call: CommandModule<Globals, CallArgs> = {
       temperature: argv.temperature,
       seed: argv.seed,
       schema: argv.schema === undefined ? undefined : JSON.stringify(await readSchema(argv.schema)),
+      adapter: argv.adapter,
       benchMs: seconds === undefined ? undefined : Math.round(seconds * 1000),
     });
     print(argv, answer, ({ text }) => text || 'measured; see flotilla device show');

@@ -51,6 +51,7 @@ export const callSchema = z
     temperature: z.number().min(0).max(100).optional(),
     seed: z.int().min(0).max(0xffff_ffff).optional(),
     schema: z.string().max(16_384).optional(),
+    adapter: z.string().min(1).max(256).optional(),
     timeoutMs: z.int().min(100).max(HOUR_MS).optional(),
   })
   .transform((call) => ({ ...call, timeoutMs: call.timeoutMs ?? call.benchMs + 60_000 }));

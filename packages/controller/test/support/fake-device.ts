@@ -248,12 +248,12 @@ export class FakeDevice {
     }
   }
 
-  private async answer({ id, prompt }: Call): Promise<void> {
+  private async answer({ id, prompt, adapter = '' }: Call): Promise<void> {
     const failed = prompt === 'fail';
     const answer = {
       id,
       digest: this.loaded,
-      text: `echo ${prompt}`,
+      text: `echo ${prompt}${adapter}`,
       tokens: 2,
       timeToFirstTokenUs: 1500,
       tokensPerSecond: 20,
