@@ -4,7 +4,7 @@ import type { AgentEvent, Effect, EffectOf, Job } from './mind/event.ts';
 import { type AgentState, initialState, type ModelRecord } from './mind/state.ts';
 import { step } from './mind/step.ts';
 import type { ModelHost } from './model-host.ts';
-import type { LoadedModel } from './ports.ts';
+import type { Engine, LoadedModel } from './ports.ts';
 import { Refusal, refusalOf, storageReason } from './refusal.ts';
 import type { Reporter } from './reporter.ts';
 import type { Store } from './store/store.ts';
@@ -13,6 +13,7 @@ import type { Timers } from './timers.ts';
 export interface InterpreterParts {
   readonly store: Store;
   readonly host: ModelHost;
+  readonly engine: Pick<Engine, 'rebuild'>;
   readonly reporter: Reporter;
   readonly timers: Timers;
   readonly keyring: { readonly packKeys: readonly PublicKey[] };
@@ -117,6 +118,19 @@ export class Interpreter {
         const stored = await this.parts.store.store(name, piece, data);
         if (stored === 'damaged') return { kind: 'blob-damaged', name, sequence, digest: piece.digest };
         return { kind: 'piece-stored', name, sequence, piece };
+      }),
+    rebuild: ({ release }) =>
+      this.work(release, undefined, 'storage-fault', async (signal) => {
+        const { name, sequence } = release;
+        const { store, engine, log } = this.parts;
+        try {
+          await store.rebuild(release, (plan) => engine.rebuild(plan, { signal }));
+          return { kind: 'rebuilt', name, sequence, problem: undefined };
+        } catch (error) {
+          const problem = refusalOf(error, 'load').message;
+          if (!signal.aborted) log(`${name}: not rebuilt, fetched whole: ${problem}`);
+          return { kind: 'rebuilt', name, sequence, problem };
+        }
       }),
     verify: ({ release }) =>
       this.work(release, 'verifying', 'pack-invalid', async () => {

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { constants, createReadStream } from 'node:fs';
-import { copyFile, mkdir, open, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
+import { copyFile, link, mkdir, open, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Disk } from './ports.ts';
 
@@ -56,6 +56,10 @@ export const nodeDisk: Disk = {
     await rename(from, to);
     await syncFolder(dirname(to));
     if (dirname(from) !== dirname(to)) await syncFolder(dirname(from));
+  },
+  async link(from, to) {
+    await link(from, to);
+    await syncFolder(dirname(to));
   },
   async copy(from, to) {
     await replace(to, async (part) => {

@@ -1,4 +1,7 @@
 import type { Birth, Call } from '@flotilla/protocol';
+import type { RebuildPlan } from '@flotilla/runtime';
+
+export type { RebuildPlan };
 
 /** With the link, everything that the agent knows of the world. Tests give it worlds of their own. */
 export interface AgentPorts {
@@ -32,6 +35,8 @@ export interface Disk {
   /** A part of a file, made if need be. A power cut may leave a part of the part. */
   writeAt(path: string, offset: number, bytes: Uint8Array): Promise<void>;
   move(from: string, to: string): Promise<void>;
+  /** A second name for a file. Not every file system has such. */
+  link(from: string, to: string): Promise<void>;
   copy(from: string, to: string): Promise<void>;
   /** A file or a folder with all in it; nothing is fine too. */
   remove(path: string): Promise<void>;
@@ -70,6 +75,8 @@ export interface Engine {
   readonly boardClass: string;
   /** Refuses with {@link Refusal}. @param folder `pack/` is there, `lowered/` may be written */
   load(folder: string, options: { readonly signal: AbortSignal }): Promise<LoadedModel>;
+  /** Makes a model's file of its base's and an adapter's factors. Whether it is the right one is for the caller to see. */
+  rebuild(plan: RebuildPlan, options: { readonly signal: AbortSignal }): Promise<void>;
 }
 
 /** Its methods throw {@link Refusal}; after `crashed`, `hung` or `memory` the model is of no more use. */

@@ -5,6 +5,7 @@ import {
   type LatencyRecorder,
   loadBoard,
   openRuntime,
+  rebuildModel,
   type Runtime,
   RuntimeError,
 } from '@flotilla/runtime';
@@ -36,6 +37,7 @@ const MEASURED_TOKENS = 16;
  */
 export async function runtimeEngine(options: RuntimeEngineOptions): Promise<Engine> {
   const board = await loadBoard(options.board);
+  const memoryCapBytes = memoryCapOf(board, options);
   return {
     version: await onnxRuntimeVersion(),
     board: board.name,
@@ -51,6 +53,7 @@ export async function runtimeEngine(options: RuntimeEngineOptions): Promise<Engi
         throw refusalOf(error, 'pack-invalid');
       }
     },
+    rebuild: (plan, { signal }) => rebuildModel(plan, { memoryCapBytes, signal }),
   };
 }
 
@@ -61,13 +64,11 @@ async function open(
   signal: AbortSignal,
 ): Promise<Runtime> {
   const { threads, modelTimeoutMs, keyring } = options;
-  // A model that leaks must end before it takes the agent, or the device, with it.
-  const memoryCapBytes = options.memoryCapBytes ?? Math.floor(Math.min(board.ramBytes, totalmem()) * 0.9);
   try {
     return await openRuntime(join(folder, 'pack'), {
       board,
       threads,
-      memoryCapBytes,
+      memoryCapBytes: memoryCapOf(board, options),
       timeoutMs: modelTimeoutMs,
       loadTimeoutMs: modelTimeoutMs,
       trusted: keyring.packKeys,
@@ -78,6 +79,11 @@ async function open(
   } catch (error) {
     throw refusalOf(error, 'load');
   }
+}
+
+/** A model that leaks must end before it takes the agent, or the device, with it. */
+function memoryCapOf({ ramBytes }: Board, { memoryCapBytes }: RuntimeEngineOptions): number {
+  return memoryCapBytes ?? Math.floor(Math.min(ramBytes, totalmem()) * 0.9);
 }
 
 function loaded(runtime: Runtime, cases: readonly GoldenCase[]): LoadedModel {

@@ -85,7 +85,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     const measureMs = options.measureMs ?? 1000;
     const { before } = options;
     const { boardClass } = engine;
-    const interpreter = new Interpreter({ store, host, reporter, timers, keyring, boardClass, measureMs, log, before });
+    const parts = { store, host, engine, reporter, timers, keyring, boardClass, measureMs, log, before };
+    const interpreter = new Interpreter(parts);
     interpreter.dispatch({ kind: 'booted', records: await store.records() });
     const running = { identity, keyring, link, host, reporter, interpreter, unlock, log };
     return await connect(running, clock, () => birthOf(engine, disk, dataDir));

@@ -32,6 +32,8 @@ export type CompilerErrorCode =
   | 'compiler/lora-base'
   /** doc: an adapter cannot stay beside the base (--lora-mode branch), or not with these options; the message says why; merge it */
   | 'compiler/lora-branch'
+  /** doc: an adapter cannot be merged on devices that hold this base pack (--lora-mode rebuild), or not with these options; the message says why */
+  | 'compiler/lora-rebuild'
   /** doc: a node would run many times slower than meant on a board that the pack is for; the message has the mend, `--force` ships it */
   | 'compiler/cliff'
   /** doc: what comes in a later release, such as a model that is quantized already; the message names it */

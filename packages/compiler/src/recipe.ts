@@ -66,6 +66,17 @@ export function builtInRecipe(
   };
 }
 
+/** The recipe in a report that the compiler wrote; undefined where it has none that is known here. */
+export function recipeOfReport(report: unknown): Recipe | undefined {
+  if (typeof report !== 'object' || report === null || !('recipe' in report)) return undefined;
+  if (typeof report.recipe !== 'string') return undefined;
+  try {
+    return parseRecipe(report.recipe);
+  } catch {
+    return undefined; // of another release
+  }
+}
+
 /** The YAML that `--explain` prints: every option spelt out. */
 export function formatRecipe(recipe: Recipe): string {
   const lines = [`name: ${recipe.name}`, 'passes:'];

@@ -3,7 +3,9 @@ export type LoweringErrorCode =
   /** doc: a DequantizeLinear's weights, scales and block length do not fit each other; the pack was not made by this compiler, or is damaged */
   | 'lowering/shape'
   /** doc: an adapter names a layer that the graph does not have, or that is no product or embedding; it belongs to another model */
-  | 'lowering/branch';
+  | 'lowering/branch'
+  /** doc: a rebuild layer names a weight that the base does not have, or has in a form that is not merged into; it belongs to another model */
+  | 'lowering/rebuild';
 
 /** A graph that cannot be specialised. */
 export class LoweringError extends Error {

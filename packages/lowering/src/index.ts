@@ -1,3 +1,4 @@
 export { addBranches, type Branch, BRANCH_PREFIX, branchInput } from './add-branches.ts';
 export { LoweringError, type LoweringErrorCode } from './errors.ts';
 export { ATTENTION, type Choice, LOWERING_VERSION, type Lowered, lowerModel } from './lower.ts';
+export { rebuildModel } from './rebuild.ts';

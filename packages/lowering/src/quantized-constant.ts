@@ -75,17 +75,26 @@ export function values(tensor: Tensor): Int8Array | Uint8Array | Int32Array {
 }
 
 /** In float32, as DequantizeLinear-21 computes it; in the tensor's own layout. */
-export function dequantize({ tensor, rows, cols, inner, block, scale, zeroPoint }: QuantizedConstant): Float32Array {
+export function dequantize(constant: QuantizedConstant): Float32Array {
+  const { tensor, scale, zeroPoint } = constant;
   const q = values(tensor);
   const w = new Float32Array(q.length);
+  forEachElement(constant, (at, s) => {
+    w[at] = ((q[at] ?? 0) - (zeroPoint?.[s] ?? 0)) * (scale[s] ?? 0);
+  });
+  return w;
+}
+
+/** Visits every element with the index of its scale. */
+export function forEachElement(
+  { rows, cols, inner, block, scale }: QuantizedConstant,
+  visit: (at: number, s: number) => void,
+): void {
   const blocks = Math.ceil(cols / block);
   for (let r = 0, at = 0; r < rows; r++)
     for (let c = 0; c < cols; c++)
-      for (let i = 0; i < inner; i++, at++) {
-        const s = scale.length === 1 ? 0 : block > 0 ? (r * blocks + Math.floor(c / block)) * inner + i : c;
-        w[at] = ((q[at] ?? 0) - (zeroPoint?.[s] ?? 0)) * (scale[s] ?? 0);
-      }
-  return w;
+      for (let i = 0; i < inner; i++, at++)
+        visit(at, scale.length === 1 ? 0 : block > 0 ? (r * blocks + Math.floor(c / block)) * inner + i : c);
 }
 
 function bad(node: Node, problem: string): LoweringError {

@@ -17,6 +17,7 @@ export {
   verify,
   writeKeyPair,
 } from './keys.ts';
+export { layerType } from './media-types.ts';
 export { type OpenOptions, openPack, type Pack } from './open.ts';
 export {
   parseSuccession,

@@ -3,6 +3,7 @@ export type Role =
   | 'model' // portable quantized graph, ONNX; exactly one
   | 'model-data' // its external data
   | 'adapter' // low-rank factors beside the model, see adapter.ts
+  | 'rebuild' // factors of which, with the base's model, a device makes this one; see adapter.ts
   | 'golden' // golden vectors: `.safetensors`-like tensor container, see golden.ts
   | 'report' // accuracy and latency report, JSON
   | 'tokenizer' // tokenizer.json and friends

@@ -11,6 +11,7 @@ export { hardSwishRange, type Range, symmetricUint8Range, type Uint8Range, uint8
 export { RangeHistogram, type Whole } from './int8/range-histogram.ts';
 export { roundHalfEven } from './int8/round.ts';
 export { channelPeaks, dequantizeInt8, type Int8Rows, type Int8RowsOptions, quantizeInt8 } from './int8/rows.ts';
+export { addLowRank, type LayerShape, type LowRankChange } from './lora/add-low-rank.ts';
 export { type CombineOptions, combineTensors } from './lora/combine.ts';
 export { type Compressed, compressDelta, compressSum } from './lora/compress.ts';
 export { type LoraFactors, loraDelta } from './lora/delta.ts';

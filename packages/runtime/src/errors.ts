@@ -32,6 +32,8 @@ export type RuntimeErrorCode =
   | 'runtime/pack'
   /** doc: no adapter of this name lies beside the model, or one belongs to another model; `flotilla pack ls` lists them */
   | 'runtime/adapter'
+  /** doc: a model could not be rebuilt from its base and an adapter's factors, or not here; a device then fetches it whole */
+  | 'runtime/rebuild'
   /** doc: the lowered model cannot be written beside its final name; see the cause (space, permission) */
   | 'runtime/cache'
   /** doc: a latency histogram cannot be decoded */

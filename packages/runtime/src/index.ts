@@ -14,6 +14,7 @@ export { readNpy, writeNpy } from './npy.ts';
 export { decodeNpz, encodeNpz, readNpz, writeNpz } from './npz.ts';
 export { openRuntime, type Runtime, type RuntimeOptions } from './open-runtime.ts';
 export { type OperatorTime, profileOperators } from './profile.ts';
+export { rebuildModel, type RebuildPlan } from './rebuild-model.ts';
 export { TextModel } from './text-model.ts';
 export type { GenerateOptions, Generation } from './text-under-way.ts';
 export { loadTokenizer, type TextTokenizer, type TokenizerFiles } from './tokenizer.ts';

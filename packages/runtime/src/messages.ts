@@ -1,6 +1,7 @@
 import type { DecodeAnswer, DecodeStep } from './decoder.ts';
 import type { RuntimeErrorCode } from './errors.ts';
 import type { LoweringPlan } from './lower-file.ts';
+import type { RebuildPlan } from './rebuild-model.ts';
 import type { MeasureOptions, Memory, SessionInput, SessionOptions, Tensors } from './types.ts';
 
 /** What a parent asks of the process that holds its model; one at a time, except `stop`. */
@@ -13,6 +14,7 @@ export type Request =
       readonly adapter: string | null;
     }
   | { readonly kind: 'lower'; readonly plan: LoweringPlan; readonly folder: string }
+  | { readonly kind: 'rebuild'; readonly plan: RebuildPlan }
   | { readonly kind: 'decode'; readonly step: DecodeStep }
   | {
       readonly kind: 'measure';
@@ -32,6 +34,7 @@ export interface Answers {
   };
   readonly run: Tensors;
   readonly lower: null;
+  readonly rebuild: null;
   readonly decode: DecodeAnswer;
   readonly measure: { readonly latency: Uint8Array; readonly firstMs: number | null; readonly seconds: number };
   readonly stop: null;

@@ -5,7 +5,7 @@ import { type Board, loadBoard } from '@flotilla/boards';
 import type { Choice } from '@flotilla/lowering';
 import { openPack, type Pack, type PublicKey } from '@flotilla/pack';
 import { branchesOf, packAdapters } from './adapters.ts';
-import { Child } from './child.ts';
+import { askApart } from './ask-apart.ts';
 import { RuntimeError } from './errors.ts';
 import { checkGolden, type GoldenReport } from './golden.ts';
 import { openSession } from './local-session.ts';
@@ -104,21 +104,9 @@ function load(path: string, session: SessionOptions, options: RuntimeOptions): P
   return spawnSession(path, { ...session, timeoutMs, loadTimeoutMs, memoryCapBytes, signal });
 }
 
-/** A damaged or hostile model is parsed, and its weights rewritten, where neither can hold up this process. */
 async function lowerApart(plan: LoweringPlan, folder: string, options: RuntimeOptions): Promise<void> {
-  if (options.isolate === false) {
-    await lowerFile(plan, folder);
-    return;
-  }
-  const { loadTimeoutMs = 60_000, memoryCapBytes, signal } = options;
-  const child = new Child(memoryCapBytes);
-  try {
-    await child.started(loadTimeoutMs, signal);
-    await child.ask({ kind: 'lower', plan, folder }, loadTimeoutMs, signal);
-  } finally {
-    child.kill(new RuntimeError('runtime/closed', 'lowering is over'));
-    await child.ended();
-  }
+  if (options.isolate === false) await lowerFile(plan, folder);
+  else await askApart({ kind: 'lower', plan, folder }, options);
 }
 
 async function openText(pack: Pack, session: LoadedSession): Promise<TextModel> {

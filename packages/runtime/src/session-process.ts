@@ -1,9 +1,10 @@
 import { writeFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
-import { RuntimeError } from './errors.ts';
+import { RuntimeError, type RuntimeErrorCode } from './errors.ts';
 import { type LocalSession, openSession } from './local-session.ts';
 import { lowerFile } from './lower-file.ts';
 import type { Answers, Reply, Request } from './messages.ts';
+import { rebuildHere } from './rebuild-model.ts';
 
 // The child that `spawnSession` starts. It answers one request at a time and dies with its parent.
 
@@ -36,12 +37,18 @@ async function answer(request: Request): Promise<void> {
   } catch (error) {
     send({
       kind: 'failed',
-      code: error instanceof RuntimeError ? error.code : request.kind === 'lower' ? 'runtime/load' : 'runtime/run',
+      code: error instanceof RuntimeError ? error.code : (FAILED[request.kind] ?? 'runtime/run'),
       message: error instanceof Error ? error.message : String(error),
       where: error instanceof RuntimeError ? error.where : undefined,
     });
   }
 }
+
+/** What a failure that has no code of this package is called. */
+const FAILED: { readonly [K in Request['kind']]?: RuntimeErrorCode } = {
+  lower: 'runtime/load',
+  rebuild: 'runtime/rebuild',
+};
 
 async function carryOut(request: Request): Promise<Answers[keyof Answers]> {
   if (request.kind === 'load') {
@@ -51,6 +58,10 @@ async function carryOut(request: Request): Promise<Answers[keyof Answers]> {
   }
   if (request.kind === 'lower') {
     await lowerFile(request.plan, request.folder);
+    return null;
+  }
+  if (request.kind === 'rebuild') {
+    await rebuildHere(request.plan);
     return null;
   }
   if (!session) throw new RuntimeError('runtime/closed', 'no model is loaded');

@@ -1,6 +1,6 @@
 import type { Effect, EventOf } from './event.ts';
 import { PIECES_IN_FLIGHT, PROGRESS_REPORTS, RETRY_MS } from './limits.ts';
-import { enter, fail, fits, type Out, report, startTimer, unchanged } from './out.ts';
+import { deadline, enter, fail, fits, type Out, report, startTimer, unchanged } from './out.ts';
 import type { Download, ModelState, Piece } from './state.ts';
 
 export function begin(model: ModelState): Out {
@@ -11,9 +11,10 @@ export function onPlanned(model: ModelState, event: EventOf<'planned'>): Out {
   if (!fits(model, event, 'fetching', 'downloading')) return unchanged(model);
   const { stage, missing, done, total } = event;
   if (stage === 'blobs' && missing.length === 0) return verify({ ...model, download: undefined });
-  const download: Download = { missing, asked: [], done, total, moved: true };
+  if (stage === 'factors' && missing.length === 0) return rebuild({ ...model, download: undefined });
+  const download: Download = { stage, missing, asked: [], done, total, moved: true };
   const entered =
-    stage === 'blobs' && model.phase.at === 'fetching'
+    stage !== 'manifest' && model.phase.at === 'fetching'
       ? enter({ ...model, download }, 'downloading')
       : unchanged({ ...model, download });
   const asked = ask(entered.model);
@@ -38,6 +39,14 @@ export function onPieceStored(model: ModelState, event: EventOf<'piece-stored'>)
   if (next.model.download?.asked.length === 0) return complete(next.model);
   const share = (bytes: number): number => Math.floor((bytes * PROGRESS_REPORTS) / download.total);
   return share(done) === share(download.done) ? next : { ...next, effects: [...next.effects, report(next.model)] };
+}
+
+/** What was not rebuilt is fetched: the same plan, but for the model. */
+export function onRebuilt(model: ModelState, event: EventOf<'rebuilt'>): Out {
+  if (!fits(model, event, 'downloading')) return unchanged(model);
+  const { problem } = event;
+  const told: Effect[] = problem === undefined ? [] : [{ ...report(model), detail: `fetched whole: ${problem}` }];
+  return { model, effects: [deadline(model), ...told, ...plan(model)] };
 }
 
 /** Once more from the start; a second time it is not the link's fault. */
@@ -69,8 +78,15 @@ function ask(model: ModelState): Out {
 }
 
 function complete(model: ModelState): Out {
-  if (model.phase.at === 'downloading') return verify(model);
+  if (model.download?.stage === 'blobs') return verify(model);
   return { model: { ...model, download: undefined }, effects: plan(model) };
+}
+
+/** May take minutes, which are not the download's. */
+function rebuild(model: ModelState): Out {
+  const work: Effect[] = model.release === undefined ? [] : [{ kind: 'rebuild', release: model.release }];
+  if (model.phase.at === 'fetching') return enter(model, 'downloading', work);
+  return { model, effects: [deadline(model), ...work] };
 }
 
 function verify(model: ModelState): Out {

@@ -18,10 +18,13 @@ export type AgentEvent =
   | { readonly kind: 'desired'; readonly release: DesiredRelease }
   /** They were not; the sequence and digest are only what it claims. */
   | ({ readonly kind: 'desired-refused'; readonly digest: string; readonly detail: string } & Job)
-  /** What of the release is on the device. `manifest`: only after it can the rest be known. */
+  /**
+   * What of the release is on the device. `manifest`: only after it can the rest be known. `factors`: with these the model
+   * can be made here, and is not among what is missing.
+   */
   | ({
       readonly kind: 'planned';
-      readonly stage: 'manifest' | 'blobs';
+      readonly stage: 'manifest' | 'factors' | 'blobs';
       readonly missing: readonly Piece[];
       readonly done: number;
       readonly total: number;
@@ -30,6 +33,8 @@ export type AgentEvent =
   | ({ readonly kind: 'piece-stored'; readonly piece: Piece } & Job)
   /** A whole blob did not hash to its digest; it was removed. */
   | ({ readonly kind: 'blob-damaged'; readonly digest: string } & Job)
+  /** The model was made of its base; or, with why not, is to be fetched. */
+  | ({ readonly kind: 'rebuilt'; readonly problem: string | undefined } & Job)
   | ({ readonly kind: 'verified' | 'installed' | 'tested' | 'switched' } & Job)
   | ({ readonly kind: 'measured'; readonly p50Us: number; readonly budgetUs: number | undefined } & Job)
   /** Work of this step, or of any where it is undefined, ended badly. */
@@ -92,6 +97,8 @@ export type Effect =
   | ({ readonly kind: 'ask'; readonly piece: Piece } & Job)
   /** → `piece-stored`, `blob-damaged` */
   | ({ readonly kind: 'store'; readonly piece: Piece; readonly data: Uint8Array } & Job)
+  /** Makes the model of its base and the factors. → `rebuilt` */
+  | { readonly kind: 'rebuild'; readonly release: DesiredRelease }
   /** Every digest and the pack's signature. → `verified` */
   | { readonly kind: 'verify'; readonly release: DesiredRelease }
   /** Moves the pack into the slot, lowers it for the board and loads it beside what serves. → `installed` */

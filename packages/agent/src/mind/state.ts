@@ -53,6 +53,7 @@ export interface ModelRecord {
 
 /** What is still to come of a pack. Not kept: the store's bitmaps are. */
 export interface Download {
+  readonly stage: 'manifest' | 'factors' | 'blobs';
   readonly missing: readonly Piece[];
   readonly asked: readonly Piece[];
   readonly done: number;

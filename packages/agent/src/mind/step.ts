@@ -1,5 +1,5 @@
 import { accept } from './desired.ts';
-import { begin, onBlobDamaged, onPieceArrived, onPieceStored, onPlanned, onRetry } from './download.ts';
+import { begin, onBlobDamaged, onPieceArrived, onPieceStored, onPlanned, onRebuilt, onRetry } from './download.ts';
 import type { AgentEvent, Effect, EventOf, Step } from './event.ts';
 import { BOOTS_PER_STEP } from './limits.ts';
 import { deadline, fail, fits, type Out, report, rollBack, save, serve, unchanged } from './out.ts';
@@ -65,6 +65,8 @@ function onModelEvent(model: ModelState, event: ModelEvent): Out {
       return onPieceStored(model, event);
     case 'blob-damaged':
       return onBlobDamaged(model, event);
+    case 'rebuilt':
+      return onRebuilt(model, event);
     case 'verified':
     case 'installed':
     case 'tested':

@@ -1,14 +1,15 @@
-import { blobPath } from '@flotilla/pack';
+import { blobPath, readAdapter } from '@flotilla/pack';
 import { CHUNK_BYTES, type DesiredRelease } from '@flotilla/protocol';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { MANIFEST_BYTES } from '../mind/limits.ts';
 import type { Piece } from '../mind/state.ts';
-import type { Disk } from '../ports.ts';
+import type { Disk, RebuildPlan } from '../ports.ts';
 import { Refusal } from '../refusal.ts';
-import { type Blob, blobsOfManifest } from './manifest.ts';
+import { type Blob, blobsOfManifest, type Rebuild, rebuildOf } from './manifest.ts';
 
 export interface Plan {
-  readonly stage: 'manifest' | 'blobs';
+  /** `factors`: all but a model that is to be rebuilt. */
+  readonly stage: 'manifest' | 'factors' | 'blobs';
   readonly missing: readonly Piece[];
   readonly done: number;
   readonly total: number;
@@ -16,7 +17,9 @@ export interface Plan {
 
 /**
  * Where a pack comes together, blob by blob, before it goes into a slot: `pack/blobs/sha256/<hex>` for whole blobs,
- * `partial/<hex>` with a bitmap `partial/<hex>.map` (a bit per piece of 256 KiB) for those under way.
+ * `partial/<hex>` with a bitmap `partial/<hex>.map` (a bit per piece of 256 KiB) for those under way. A model that was
+ * rebuilt has its base in `base/`, laid out like `pack/`: the next update may be for the same base. `partial/<hex>.tried`
+ * says that a model is not to be rebuilt again.
  */
 export class Gathering {
   readonly folder: string;
@@ -51,7 +54,54 @@ export class Gathering {
     for (const blob of blobs) missing.push(...(await this.missingOf(blob)));
     await this.requireSpace(sum(missing));
     const all = blobs.reduce((bytes, blob) => bytes + blob.bytes, 0);
-    return { stage: 'blobs', missing, done: all - sum(missing), total: all };
+    const done = all - sum(missing);
+    const rebuild = await this.offered(release);
+    if (!rebuild) await this.disk.remove(join(this.folder, 'base'));
+    const others = missing.filter(({ digest }) => digest !== rebuild?.model.digest);
+    if (others.length === missing.length || (await this.wasTried(rebuild)))
+      return { stage: 'blobs', missing, done, total: all };
+    return { stage: 'factors', missing: others, done, total: all };
+  }
+
+  /**
+   * Makes the model of its base and the factors that were fetched. Tried once, whatever comes of it, and even where the
+   * device ends meanwhile: then the model is fetched like any other blob.
+   * @throws why there is no such model now: no base on the device, another digest, what `build` throws
+   */
+  async rebuild(release: DesiredRelease, build: (plan: RebuildPlan) => Promise<void>): Promise<void> {
+    const rebuild = await this.offered(release);
+    if (rebuild === undefined) return;
+    await this.disk.write(this.tried(rebuild.model), new Uint8Array());
+    const factorsPath = blobPath(this.pack, rebuild.factors.digest);
+    const base = readAdapter((await this.disk.read(factorsPath)) ?? new Uint8Array()).model;
+    const basePath = await this.find(base);
+    if (basePath === undefined) throw new Error(`its base ${base} is not on the device`);
+    const outPath = join(this.folder, 'partial', 'rebuilt');
+    try {
+      await build({ basePath, factorsPath, outPath });
+      const made = await this.disk.digest(outPath);
+      if (made !== rebuild.model.digest) throw new Error(`rebuilding gave ${made}, not ${rebuild.model.digest}`);
+      await this.disk.move(outPath, blobPath(this.pack, rebuild.model.digest));
+    } finally {
+      await this.disk.remove(outPath);
+    }
+    await this.keepBase(basePath, base);
+  }
+
+  /** For the next update, as far as the disk lets: a link takes no room. */
+  private async keepBase(path: string, digest: string): Promise<void> {
+    await this.disk.remove(join(this.folder, 'base'));
+    const kept = blobPath(join(this.folder, 'base'), digest);
+    await this.disk.makeFolder(dirname(kept));
+    await this.disk.link(path, kept).catch(() => undefined);
+  }
+
+  private async find(digest: string): Promise<string | undefined> {
+    for (const pack of await this.sources()) {
+      const path = blobPath(pack, digest);
+      if ((await this.disk.digest(path)) === digest) return path;
+    }
+    return undefined;
   }
 
   /** Durable when it resolves. @returns 'damaged': the last piece came, and the whole does not hash to its digest */
@@ -85,7 +135,7 @@ export class Gathering {
     const wanted = new Set(blobs.map(({ digest }) => digest.slice('sha256:'.length)));
     for (const folder of [join(this.pack, 'blobs', 'sha256'), join(this.folder, 'partial')])
       for (const name of await this.disk.list(folder))
-        if (!wanted.has(name.replace(/\.map$/, ''))) await this.disk.remove(join(folder, name));
+        if (!wanted.has(name.replace(/\.(map|tried)$/, ''))) await this.disk.remove(join(folder, name));
   }
 
   private async blobs(release: DesiredRelease): Promise<readonly Blob[]> {
@@ -138,6 +188,19 @@ export class Gathering {
 
   private partial(digest: string): string {
     return join(this.folder, 'partial', digest.slice('sha256:'.length));
+  }
+
+  private async offered({ digest }: DesiredRelease): Promise<Rebuild | undefined> {
+    const manifest = await this.disk.read(blobPath(this.pack, digest));
+    return manifest && rebuildOf(manifest);
+  }
+
+  private async wasTried(rebuild: Rebuild | undefined): Promise<boolean> {
+    return rebuild !== undefined && (await this.disk.size(this.tried(rebuild.model))) !== undefined;
+  }
+
+  private tried({ digest }: Blob): string {
+    return `${this.partial(digest)}.tried`;
   }
 
   private map(digest: string): string {

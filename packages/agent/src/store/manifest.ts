@@ -1,3 +1,4 @@
+import { layerType } from '@flotilla/pack';
 import type { DesiredRelease } from '@flotilla/protocol';
 import { Refusal } from '../refusal.ts';
 
@@ -23,6 +24,26 @@ export function blobsOfManifest(bytes: Uint8Array, release: DesiredRelease): rea
   if (total > release.totalBytes)
     throw invalid(`its blobs come to ${total} bytes, ${release.totalBytes} were announced`);
   return [...blobs.values()];
+}
+
+/** A model that may be made on the device instead of being fetched. */
+export interface Rebuild {
+  /** Factors, and the digest of the model that they are for. */
+  readonly factors: Blob;
+  readonly model: Blob;
+}
+
+/** What a manifest offers to rebuild: only where one file of factors stands beside a model in one file. */
+export function rebuildOf(bytes: Uint8Array): Rebuild | undefined {
+  const layers = descriptors(bytes);
+  const [factors, ...others] = layers.filter((layer) => isOf(layer, layerType('rebuild')));
+  const [model, ...parts] = layers.filter((layer) => isOf(layer, layerType('model')));
+  if (factors === undefined || model === undefined || others.length + parts.length > 0) return undefined;
+  return { factors: toBlob(factors), model: toBlob(model) };
+}
+
+function isOf(layer: unknown, type: string): boolean {
+  return ((layer ?? {}) as { readonly mediaType?: unknown }).mediaType === type;
 }
 
 function descriptors(bytes: Uint8Array): readonly unknown[] {

@@ -2,7 +2,7 @@ import { assemblePack, type PublicKey } from '@flotilla/pack';
 import { type DesiredRelease, isName } from '@flotilla/protocol';
 import { join } from 'node:path';
 import { emptyRecord, type Installed, type ModelRecord, type SlotName } from '../mind/state.ts';
-import type { Disk } from '../ports.ts';
+import type { Disk, RebuildPlan } from '../ports.ts';
 import { Refusal } from '../refusal.ts';
 import { type Document, document } from './document.ts';
 import { Gathering, type Plan } from './gathering.ts';
@@ -12,7 +12,8 @@ import { parseMark, parseRecord, type SlotMark } from './record.ts';
  * Everything that the agent keeps:
  *
  *     models/<name>/state.1 state.2    the record: slot pointer, last accepted release, step of the update
- *     models/<name>/a/ b/              a slot: pack/ (an OCI layout), lowered/ (for this board), mark.1 mark.2
+ *     models/<name>/a/ b/              a slot: pack/ (an OCI layout), lowered/ (for this board), mark.1 mark.2; base/,
+ *                                      where the model was rebuilt: the one that it was made of
  *     models/<name>/next/              where the next pack comes together
  */
 export class Store {
@@ -39,6 +40,11 @@ export class Store {
 
   plan(release: DesiredRelease): Promise<Plan> {
     return this.gathering(release.name).plan(release);
+  }
+
+  /** @throws why the release's model could not be rebuilt */
+  rebuild(release: DesiredRelease, build: (plan: RebuildPlan) => Promise<void>): Promise<void> {
+    return this.gathering(release.name).rebuild(release, build);
   }
 
   store(name: string, piece: Parameters<Gathering['store']>[0], data: Uint8Array): Promise<'stored' | 'damaged'> {
@@ -95,10 +101,11 @@ export class Store {
     return made;
   }
 
-  /** Every pack in a slot, of any model: what one has, another need not fetch. */
+  /** Every pack in a slot, of any model, and what it was rebuilt from: what one has, another need not fetch. */
   private async packs(): Promise<readonly string[]> {
     const names = (await this.disk.list(join(this.dataDir, 'models'))).filter(isName);
-    return names.flatMap((name) => [join(this.slot(name, 'a'), 'pack'), join(this.slot(name, 'b'), 'pack')]);
+    const slots = names.flatMap((name) => [this.slot(name, 'a'), this.slot(name, 'b')]);
+    return slots.flatMap((slot) => [join(slot, 'pack'), join(slot, 'base')]);
   }
 
   private record(name: string): Document {

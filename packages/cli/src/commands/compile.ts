@@ -39,6 +39,7 @@ interface Args extends Globals {
   readonly base: string | undefined;
   readonly lora: readonly string[];
   readonly 'lora-mode': string;
+  readonly 'base-pack': string | undefined;
   readonly 'lora-combine': string | undefined;
   readonly 'lora-map': string | undefined;
   readonly 'lora-any-base': boolean;
@@ -136,8 +137,10 @@ export const compile: CommandModule<Globals, Args> = {
       .option('lora-mode', {
         type: 'string',
         default: 'merge',
-        describe: 'merge, or branch: adapters lie beside the base in the pack, for one request or another',
+        describe:
+          'merge; branch: adapters lie beside the base in the pack; rebuild: devices that have --base-pack merge',
       })
+      .option('base-pack', { type: 'string', describe: 'The pack that the fleet holds, for --lora-mode rebuild' })
       .option('lora-combine', {
         type: 'string',
         describe: 'How several adapters become one, METHOD[:KEY=VALUE,…]; default: cat, one after the other',
@@ -224,8 +227,8 @@ function pick({ weights, activations, block, method, recipe, data, preprocess, m
   const boards = board.length > 0 ? board : undefined;
   const given = rest['fix-shape'].map(parseShape);
   const fixShapes = given.length > 0 ? Object.fromEntries(given) : undefined;
-  const { 'kv-cache': kvCache, 'lora-mode': loraMode, layout } = rest;
-  const how = { weights, activations, block, method, recipe, budget, fixShapes, kvCache, loraMode, layout };
+  const { 'kv-cache': kvCache, 'lora-mode': loraMode, 'base-pack': basePack, layout } = rest;
+  const how = { weights, activations, block, method, recipe, budget, fixShapes, kvCache, loraMode, basePack, layout };
   return { ...how, data, preprocess, eval: judge, metric, keys, floor, name, threads, resume, force, boards };
 }
 
@@ -266,6 +269,10 @@ function compileText(report: CompileReport): string {
   for (const { name, rank, bytes: size, verdict } of report.adapters ?? []) {
     const kept = verdict ? `, ${verdict.metric} ${percent(verdict.kept)} kept` : '';
     rows.push(['adapter', `${name}, rank ${rank}, ${bytes(size)}${kept}`]);
+  }
+  if (report.rebuild) {
+    const { base, rank, bytes: size } = report.rebuild;
+    rows.push(['rebuild', `${bytes(size)} of factors, rank ${rank}, on ${base}`]);
   }
   if (report.budget) rows.push(['budget', report.budget.why]);
   rows.push(...verdictRows(verdict));

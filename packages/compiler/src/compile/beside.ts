@@ -4,7 +4,6 @@ import { basename, join, resolve } from 'node:path';
 import { openAdapter } from '@flotilla/checkpoint';
 import { cloneModel } from '@flotilla/onnx';
 import { writeAdapter } from '@flotilla/pack';
-import { CompilerError } from '../errors.ts';
 import { checkBaseModel } from '../lora/base-model.ts';
 import { type BranchPlan, branchParts, planBranches, type Rewritten } from '../lora/branch.ts';
 import { NO_MAP, readLoraMap } from '../lora/lora-map.ts';
@@ -13,7 +12,7 @@ import type { CompileOptions } from './options.ts';
 import { type SavedModel, saveModel } from './save-model.ts';
 import type { Source } from './source.ts';
 
-/** An adapter that stays beside the base, and the model that it is judged against. */
+/** An adapter that is merged on the device or not at all, and the model that it is judged against. */
 export interface Beside {
   readonly name: string;
   readonly plans: readonly BranchPlan[];
@@ -30,31 +29,13 @@ export interface PackedAdapter {
   readonly bytes: Uint8Array;
 }
 
-/**
- * What cannot be had together with `--lora-mode branch` is refused before the work.
- * @throws {CompilerError} `compiler/lora-branch`
- */
-export function checkLoraMode(out: string, options: CompileOptions): void {
-  const { loraMode = 'merge', budget = [], layout = 'pack', method, loraCombine } = options;
-  const fail = (what: string): never => {
-    throw new CompilerError('compiler/lora-branch', what, { hint: 'merge the adapters: --lora-mode merge' });
-  };
-  if (loraMode === 'merge') return;
-  if (loraMode !== 'branch') fail(`--lora-mode is merge or branch, not ${loraMode}`);
-  if (budget.length > 0)
-    fail('a budget searches for the best recipe of one model, not of a base with adapters beside it');
-  if (layout !== 'pack' || out.endsWith('.onnx')) fail('only a pack has room for adapters beside its model');
-  if (method === 'awq') fail('awq scales the channels that an adapter was trained beside');
-  if (loraCombine !== undefined) fail('adapters that stay beside the base are not combined');
-}
-
-/** Opens the adapters that are to stay beside the base; none where they are merged. */
+/** Opens the adapters that are not merged here; none where they are. */
 export async function openBeside(
   { model, folder: from }: Pick<Source, 'model' | 'folder'>,
   folder: string,
   { lora = [], loraMode, loraMap, loraAnyBase = false }: CompileOptions,
 ): Promise<readonly Beside[]> {
-  if (loraMode !== 'branch') return [];
+  if ((loraMode ?? 'merge') === 'merge') return [];
   const map = loraMap === undefined ? NO_MAP : await readLoraMap(loraMap);
   const opened: Beside[] = [];
   for (const { dir, weight } of lora) {

@@ -11,12 +11,14 @@ import { accuracyOf, overrun, parseBudget } from '../budget/parse-budget.ts';
 import { searchBudget } from '../budget/search.ts';
 import { assess } from './assess.ts';
 import { assessUnrun } from './assess-unrun.ts';
-import { checkLoraMode, packAdapters } from './beside.ts';
+import { packAdapters } from './beside.ts';
 import { inputsDigest } from './inputs-digest.ts';
 import { type Job, openJob } from './job.ts';
 import { countNodes } from './node-counts.ts';
+import { checkLoraMode } from './lora-mode.ts';
 import { objectionsTo } from './objections.ts';
 import type { CompileOptions, CompileReport } from './options.ts';
+import { rebuildOnBase } from './rebuild.ts';
 import { recipeOf } from './recipe-of.ts';
 import { calibrationData, checkData } from './samples.ts';
 import { saveModel } from './save-model.ts';
@@ -49,11 +51,13 @@ export async function compile(path: string, out: string, asked: CompileOptions =
       await checkOutput(out, opened.source, options);
       const found = limits.length > 0 ? await searchBudget(opened, limits, options) : undefined;
       const job = found ? { ...opened, recipe: found.recipe } : opened;
-      const applied = await convert(job, kernels, options);
-      const portable = await saveModel(applied.model, await portablePath(folder, out));
+      const converted = await convert(job, kernels, options);
+      const rebuilt = await rebuildOnBase(job, converted, options);
+      const applied = rebuilt?.applied ?? converted;
+      const portable = rebuilt?.portable ?? (await saveModel(applied.model, await portablePath(folder, out)));
       const cleans = !job.unrun && (options.latencySeconds ?? 0.2) > 0 && options.cleanupLatency !== false;
       const cleaned = cleans ? await saveModel(applied.cleaned, join(folder, 'cleaned.onnx')) : undefined;
-      const adapters = await packAdapters(job.beside, applied, portable);
+      const adapters = rebuilt ? [] : await packAdapters(job.beside, applied, portable);
       const candidates = found?.report.candidates ?? 1;
       const evidence = job.unrun
         ? await assessUnrun(job, portable, options)
@@ -71,13 +75,15 @@ export async function compile(path: string, out: string, asked: CompileOptions =
         warnings: [...job.warnings, ...job.splits.warnings, ...applied.warnings, ...evidence.warnings],
         verdict,
         ...(evidence.adapters && { adapters: evidence.adapters }),
+        ...(rebuilt && { rebuild: rebuilt.report }),
       };
       options.onProgress?.({ step: 'pack', done: 0, total: undefined });
       const { source } = job;
       const isNamed = found !== undefined || options.recipe !== undefined;
-      const weights = isNamed ? job.recipe.name : (options.weights ?? 'int8');
+      const weights = rebuilt?.weights ?? (isNamed ? job.recipe.name : (options.weights ?? 'int8'));
       const annotations = annotationsOf(options, job);
-      const parts = { source, portable, adapters, weights, golden: evidence.golden, report, annotations };
+      const { factors } = rebuilt ?? {};
+      const parts = { source, portable, adapters, factors, weights, golden: evidence.golden, report, annotations };
       const written = await writeOutput(out, parts, options);
       const result = {
         ...report,

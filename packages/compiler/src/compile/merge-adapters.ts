@@ -13,7 +13,7 @@ export async function mergeAdapters(
   { model, folder }: Pick<Source, 'model' | 'folder'>,
   { lora = [], loraMode, loraCombine, loraMap, loraAnyBase = false }: CompileOptions,
 ): Promise<readonly MergedModule[]> {
-  if (loraMode === 'branch') return [];
+  if ((loraMode ?? 'merge') !== 'merge') return [];
   const adapters: WeightedAdapter[] = [];
   for (const { dir, weight } of lora) {
     const adapter = await openAdapter(dir);

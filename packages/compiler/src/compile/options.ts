@@ -54,9 +54,12 @@ export interface CompileOptions {
   readonly lora?: readonly LoraSource[] | undefined;
   /**
    * 'merge': before anything is quantized. 'branch': the base is quantized alone and the adapters lie beside it in the
-   * pack, one in use at a time. Default 'merge'.
+   * pack, one in use at a time. 'rebuild': one adapter is merged into the quantized model of `basePack`, as every device
+   * that has it can do by itself. Without adapters the last two make a base for such packs. Default 'merge'.
    */
   readonly loraMode?: string | undefined;
+  /** The pack that the fleet holds, for 'rebuild'. */
+  readonly basePack?: string | undefined;
   /** How several adapters become one. Default: one after the other. */
   readonly loraCombine?: Combination | undefined;
   /** A file that says where modules lie in the graph. */
@@ -137,6 +140,16 @@ export interface AdapterReport {
   readonly verdict: Verdict | null;
 }
 
+/** What a device needs to make the model of the one that it has. */
+export interface RebuildReport {
+  /** Digest of the base's model. */
+  readonly base: string;
+  readonly modules: number;
+  readonly rank: number;
+  /** Of the factors. */
+  readonly bytes: number;
+}
+
 /** What `flotilla compile --json` prints. */
 export interface CompileReport {
   readonly model: { readonly path: string; readonly bytes: number; readonly parameters: number };
@@ -164,6 +177,8 @@ export interface CompileReport {
   readonly verdict: Verdict | null;
   /** Adapters beside the base; absent where none is. `verdict` above is then the worst of theirs. */
   readonly adapters?: readonly AdapterReport[];
+  /** Absent where devices cannot rebuild the model. */
+  readonly rebuild?: RebuildReport;
   readonly latency: LatencyReport | null;
   /** Null where the models were not run. */
   readonly memory: { readonly fp32: MemoryFigures; readonly quantized: MemoryFigures } | null;

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { CompilerError } from '../errors.ts';
 import { builtInRecipe, parseRecipe, type Recipe } from '../recipe.ts';
+import { readBasePack } from './base-pack.ts';
 import type { CompileOptions } from './options.ts';
 
 /** Weights that have blocks, and the pass that cuts them. */
@@ -10,16 +11,18 @@ const BLOCKED = new Map([
   ['fp4', 'convert-codebook'],
 ]);
 
-/** Passes that give a layer other inputs than those an adapter beside it was trained on. */
+/** Passes that give a layer other inputs than those an adapter was trained on. */
 const MOVES_CHANNELS: ReadonlySet<string> = new Set(['rotate-residual', 'scale-channels', 'smooth-quant', 'equalize']);
 
 /**
  * The recipe that `compile` would run: a file, or the built-in one for the weights with the options that name a part of it.
- * @throws {CompilerError} `compiler/recipe`
+ * What is rebuilt on a base pack goes through that one's rewrites alone.
+ * @throws {CompilerError} `compiler/recipe`, `compiler/lora-rebuild`
  */
 export async function recipeOf(options: CompileOptions): Promise<Recipe> {
+  if (options.basePack !== undefined) return (await readBasePack(options.basePack)).rewrites;
   const recipe = withKvCache(await weightsRecipe(options), options.kvCache);
-  if (options.loraMode !== 'branch' || options.recipe !== undefined) return recipe;
+  if ((options.loraMode ?? 'merge') === 'merge' || options.recipe !== undefined) return recipe;
   return { ...recipe, passes: recipe.passes.filter(({ pass }) => !MOVES_CHANNELS.has(pass)) };
 }
 
@@ -69,8 +72,9 @@ function withKvCache(recipe: Recipe, kvCache = 'fp32'): Recipe {
 }
 
 /** Static int8 is the default, and needs calibration data: without any, activations are measured at run time. */
-function fallsBack({ weights = 'int8', activations, data, recipe }: CompileOptions): boolean {
-  return weights === 'int8' && activations === undefined && data === undefined && recipe === undefined;
+function fallsBack({ weights = 'int8', activations, data, recipe, basePack }: CompileOptions): boolean {
+  const isGiven = [activations, data, recipe, basePack].some((option) => option !== undefined);
+  return weights === 'int8' && !isGiven;
 }
 
 /** What a user who left out `--data` should know. */

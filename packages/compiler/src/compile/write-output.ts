@@ -13,6 +13,8 @@ export interface OutputParts {
   readonly source: Source;
   readonly portable: SavedModel;
   readonly adapters: readonly PackedAdapter[];
+  /** Of which, with its base, a device makes the model. */
+  readonly factors: Uint8Array | undefined;
   readonly weights: string;
   readonly golden: Golden;
   /** Goes into the pack: no times in it, so that the same inputs give the same pack. */
@@ -47,6 +49,7 @@ function contentsOf(parts: OutputParts, options: CompileOptions): PackContents {
   files.push(...source.folder.files);
   for (const { name, bytes } of parts.adapters)
     files.push({ path: `adapters/${name}.safetensors`, role: 'adapter', source: bytes });
+  if (parts.factors) files.push({ path: 'rebuild.safetensors', role: 'rebuild', source: parts.factors });
   if (options.keys !== undefined) files.push({ path: 'keys.txt', role: 'keys', source: options.keys });
   const isGolden = golden.cases.length > 0;
   if (isGolden) files.push({ path: 'golden.safetensors', role: 'golden', source: writeGolden(golden.cases) });

@@ -1,6 +1,6 @@
 import type { Model } from '@flotilla/onnx';
 import { CompilerError } from '../errors.ts';
-import { builtInRecipe, parseRecipe, type Recipe } from '../recipe.ts';
+import { builtInRecipe, type Recipe, recipeOfReport } from '../recipe.ts';
 import { findPass } from '../registry.ts';
 import { applyRecipe, type CalibrationData } from '../runner.ts';
 
@@ -40,15 +40,5 @@ async function cleanedBy(
     // The data's faults are the user's to hear of; a pass that cannot take the model is no reason not to look at it.
     if (error instanceof CompilerError && !/calibration|data/.test(error.code)) return undefined;
     throw error;
-  }
-}
-
-function recipeOfReport(report: unknown): Recipe | undefined {
-  if (typeof report !== 'object' || report === null || !('recipe' in report)) return undefined;
-  if (typeof report.recipe !== 'string') return undefined;
-  try {
-    return parseRecipe(report.recipe);
-  } catch {
-    return undefined; // of another release
   }
 }

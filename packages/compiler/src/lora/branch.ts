@@ -68,10 +68,16 @@ function changedParameters(
 }
 
 /**
- * An adapter's factors as the rewritten graph's branches need them: the scale and DoRA's norm in B, gain and shift.
+ * An adapter's factors as the rewritten graph needs them: the scale and DoRA's norm in B, gain and shift.
+ * @param use 'beside': for branches, whose gain multiplies all that a layer puts out; 'merged': for weights, which have no
+ *   shift
  * @throws {CompilerError} `compiler/lora-branch` where the recipe changed a layer that the adapter was trained beside
  */
-export function branchParts(plans: readonly BranchPlan[], { cleaned, model }: Rewritten): readonly AdapterPart[] {
+export function branchParts(
+  plans: readonly BranchPlan[],
+  { cleaned, model }: Rewritten,
+  use: 'beside' | 'merged' = 'beside',
+): readonly AdapterPart[] {
   const homes = findHomes(cleaned.graph);
   const parts = plans.map((plan) => {
     const home = homes.find((other) => isSame(other.node, plan.home.node));
@@ -84,8 +90,11 @@ export function branchParts(plans: readonly BranchPlan[], { cleaned, model }: Re
       throw refusal(
         where,
         `the recipe changes the weights of ${list([home])}, beside which ${plan.module} was trained`,
+        use === 'merged' ? 'compile the base pack with --lora-mode rebuild' : undefined,
       );
-    return partOf(plan, home, { weights, scales, output: node.outputs[0] ?? '' });
+    if (use === 'merged' && plan.factors.factors.bias)
+      throw refusal(where, `${plan.module} trains a bias, which is no change of weights`);
+    return partOf(plan, home, { weights, scales, output: node.outputs[0] ?? '', use });
   });
   return parts.sort((a, b) => (a.output === b.output ? a.begin - b.begin : a.output < b.output ? -1 : 1));
 }
@@ -127,13 +136,14 @@ interface Layer {
   readonly weights: Float32Array;
   readonly scales: Float32Array;
   readonly output: string;
+  readonly use: 'beside' | 'merged';
 }
 
 /** @see Liu et al. 2024, DoRA, equation 5: `W' = m (W + ΔW) / ‖W + ΔW‖`, row by row */
 function partOf(
   { module, begin, end, factors: { factors, weight, where } }: BranchPlan,
   { node, bias, inFeatures, outFeatures }: Home,
-  { weights, scales, output }: Layer,
+  { weights, scales, output, use }: Layer,
 ): AdapterPart {
   const { a, b, rank, magnitude, bias: added } = factors;
   const count = end - begin;
@@ -144,7 +154,7 @@ function partOf(
       loraDelta({ ...factors, inFeatures, scale }),
     );
   // What the layer adds itself is scaled along by the gain, and must not be.
-  const inside = gain && bias?.node === node ? floats(bias.tensor) : undefined;
+  const inside = gain && use === 'beside' && bias?.node === node ? floats(bias.tensor) : undefined;
   const shift = new Float32Array(count);
   for (let o = 0; o < count; o++)
     shift[o] = (added?.[o] ?? 0) * scale + (inside?.[begin + o] ?? 0) * (1 - (gain?.[o] ?? 1));
@@ -178,7 +188,6 @@ function gains(magnitude: Float32Array, weights: Float32Array, delta: () => Floa
   });
 }
 
-function refusal(where: string, problem: string): CompilerError {
-  const hint = 'merge it: --lora-mode merge';
+function refusal(where: string, problem: string, hint = 'merge it: --lora-mode merge'): CompilerError {
   return new CompilerError('compiler/lora-branch', `${where}: ${problem}`, { where, hint });
 }
