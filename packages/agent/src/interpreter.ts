@@ -119,12 +119,12 @@ export class Interpreter {
         if (stored === 'damaged') return { kind: 'blob-damaged', name, sequence, digest: piece.digest };
         return { kind: 'piece-stored', name, sequence, piece };
       }),
-    rebuild: ({ release }) =>
+    rebuild: ({ release, timeoutMs }) =>
       this.work(release, undefined, 'storage-fault', async (signal) => {
         const { name, sequence } = release;
         const { store, engine, log } = this.parts;
         try {
-          await store.rebuild(release, (plan) => engine.rebuild(plan, { signal }));
+          await store.rebuild(release, (plan) => engine.rebuild(plan, { signal, timeoutMs }));
           return { kind: 'rebuilt', name, sequence, problem: undefined };
         } catch (error) {
           const problem = refusalOf(error, 'load').message;

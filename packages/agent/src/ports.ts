@@ -76,7 +76,7 @@ export interface Engine {
   /** Refuses with {@link Refusal}. @param folder `pack/` is there, `lowered/` may be written */
   load(folder: string, options: { readonly signal: AbortSignal }): Promise<LoadedModel>;
   /** Makes a model's file of its base's and an adapter's factors. Whether it is the right one is for the caller to see. */
-  rebuild(plan: RebuildPlan, options: { readonly signal: AbortSignal }): Promise<void>;
+  rebuild(plan: RebuildPlan, options: { readonly signal: AbortSignal; readonly timeoutMs: number }): Promise<void>;
 }
 
 /** Its methods throw {@link Refusal}; after `crashed`, `hung` or `memory` the model is of no more use. */

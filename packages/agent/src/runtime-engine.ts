@@ -53,7 +53,8 @@ export async function runtimeEngine(options: RuntimeEngineOptions): Promise<Engi
         throw refusalOf(error, 'pack-invalid');
       }
     },
-    rebuild: (plan, { signal }) => rebuildModel(plan, { memoryCapBytes, signal }),
+    rebuild: (plan, { signal, timeoutMs }) =>
+      rebuildModel(plan, { memoryCapBytes, signal, loadTimeoutMs: timeoutMs }),
   };
 }
 

@@ -10,7 +10,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type Agent, type AgentOptions, agentStatus, startAgent } from '../src/index.ts';
 import { type Broker, mosquitto, startBroker, withoutMosquitto } from './broker.ts';
 import { fakeEngine } from './fake-engine.ts';
-import { makePack, packKey, releaseOf, type TestPack } from './packs.ts';
+import { makePack, noise, packKey, releaseOf, type TestPack } from './packs.ts';
 import { TestController, until } from './test-controller.ts';
 
 let root: string;
@@ -88,6 +88,26 @@ describe.skipIf(mosquitto === undefined)(`an agent on a real broker${withoutMosq
     await controller.want(releaseOf(bad, 2));
     await controller.reported({ state: state as never, reason: reason as never, loadedDigest: packA.digest });
     expect((await controller.call({ id: 'after', benchMs: 10 })).digest).toBe(packA.digest);
+  });
+
+  test('a model that can be rebuilt is not fetched; one that comes out otherwise is, and the reason told', async () => {
+    const { controller, start } = await scene();
+    const lines: string[] = [];
+    await start({ log: (line) => lines.push(line) });
+    await controller.want(releaseOf(packA, 1));
+    await controller.reported({ state: 'committed' });
+    const good = await makePack(root, { seed: 21, base: packA });
+    const other = await makePack(root, { seed: 22, base: packA, model: noise(300_000, 22) });
+    controller.packs.push(good, other);
+    await controller.want(releaseOf(good, 2));
+    await controller.reported({ state: 'committed', loadedDigest: good.digest });
+    await controller.want(releaseOf(other, 3));
+    await controller.reported({ state: 'committed', loadedDigest: other.digest });
+    const fetched = (pack: TestPack) => controller.fetched.filter((piece) => piece.startsWith(pack.model));
+    expect([fetched(good).length, fetched(other).length]).toEqual([0, 2]);
+    const problem = `rebuilding gave ${good.model}, not ${other.model}`;
+    expect(lines).toContain(`labels: not rebuilt, fetched whole: ${problem}`);
+    expect(await controller.reported({ state: 'downloading', detail: `fetched whole: ${problem}` })).toBeDefined();
   });
 
   test('chunks that get lost are asked for again; a broker that goes away is waited for', async () => {

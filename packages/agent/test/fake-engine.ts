@@ -1,10 +1,11 @@
 import { openPack } from '@flotilla/pack';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Engine, type LoadedModel, Refusal } from '../src/index.ts';
 
 /**
  * Behaves as the pack's annotations say: `load`, `golden`: a failure reason; `p50Us`; `slow-golden`: ms; `golden-after-load: N`: golden
- * vectors hold N times and then fail. What is real elsewhere is made up here, so that tests take no seconds.
+ * vectors hold N times and then fail. A model that is rebuilt is its base, turned round. What is real elsewhere is made up here, so that tests take no seconds.
  */
 export function fakeEngine(): Engine & { readonly open: () => number } {
   let open = 0;
@@ -20,6 +21,9 @@ export function fakeEngine(): Engine & { readonly open: () => number } {
       if (annotations['load'] !== undefined) throw new Refusal(annotations['load'] as never, 'made up');
       open++;
       return model(pack.digest, annotations, latencyBudgetUs['*'], () => open--);
+    },
+    async rebuild({ basePath, outPath }) {
+      await writeFile(outPath, (await readFile(basePath)).toReversed());
     },
   };
 }

@@ -19,6 +19,7 @@ const behaviour: fc.Arbitrary<Behaviour> = fc.oneof(
     hang: fc.constantFrom('plan', 'ask', 'store', 'verify', 'install', 'test', 'measure', 'check'),
   }) as fc.Arbitrary<Behaviour>,
   fc.record({ p50Us: fc.nat(200), damaged: fc.nat(2) }),
+  fc.record({ rebuild: fc.constantFrom('works' as const, 'fails' as const), damaged: fc.nat(2) }),
   fc.constant({ crash: true }),
   fc.constant({ unhealthy: true }),
 );
@@ -36,7 +37,7 @@ function expectAtRest(world: World): void {
 }
 
 test('killed between any two effects of an update, the agent comes up with the old slot or the new one', () => {
-  for (const how of [{}, { crash: true }, { p50Us: 500 }, { refuse: { at: 'test', reason: 'golden-mismatch' } }]) {
+  for (const how of [{}, { rebuild: 'fails' }, { crash: true }, { p50Us: 500 }, { refuse: { at: 'test', reason: 'golden-mismatch' } }]) {
     for (let killAfter = 0; ; killAfter++) {
       const world = new World();
       world.behaviours.set(second.digest, how as Behaviour);
@@ -51,7 +52,8 @@ test('killed between any two effects of an update, the agent comes up with the o
       world.settle();
       expectAtRest(world);
       const [model] = world.state.models.values();
-      expect(model?.loaded).toBe(Object.keys(how).length === 0 ? second.digest : first.digest);
+      const goes = Object.keys(how).length === 0 || 'rebuild' in how;
+      expect(model?.loaded).toBe(goes ? second.digest : first.digest);
       if (world.killAfter !== undefined) {
         expect(world.carried.length - before).toBeGreaterThan(30);
         break; // it was over before that
@@ -115,7 +117,7 @@ const anyEvent: fc.Arbitrary<AgentEvent> = fc.oneof(
   fc.record({
     kind: fc.constant('planned'),
     ...job,
-    stage: fc.constantFrom('manifest', 'blobs'),
+    stage: fc.constantFrom('manifest', 'factors', 'blobs'),
     missing: fc.array(piece, { maxLength: 3 }),
     done: fc.nat(10),
     total: fc.constant(1000),
@@ -128,6 +130,7 @@ const anyEvent: fc.Arbitrary<AgentEvent> = fc.oneof(
   }),
   fc.record({ kind: fc.constant('piece-stored'), ...job, piece }),
   fc.record({ kind: fc.constant('blob-damaged'), ...job, digest }),
+  fc.record({ kind: fc.constant('rebuilt'), ...job, problem: fc.constantFrom(undefined, 'x') }),
   fc.record({ kind: fc.constantFrom('verified', 'installed', 'tested', 'switched'), ...job }),
   fc.record({ kind: fc.constant('measured'), ...job, p50Us: fc.nat(20), budgetUs: fc.constant(10) }),
   fc.record({ kind: fc.constant('refused'), ...job, step: fc.constantFrom('testing', undefined), reason, detail }),

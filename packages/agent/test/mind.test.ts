@@ -62,6 +62,7 @@ const refused: [string, Behaviour, string][] = [
   ['a plan without end', { hang: 'plan' }, 'download-timeout'],
   ['pieces that never come', { hang: 'ask' }, 'download-timeout'],
   ['a test without end', { hang: 'test' }, 'hung'],
+  ['a model that is rebuilt without end', { rebuild: 'works', hang: 'rebuild' }, 'download-timeout'],
 ];
 test.each(refused)('%s is refused before the switch', (_title, behaviour, reason) => {
   const world = committedWorld();
@@ -90,6 +91,23 @@ test('where three packs do not fit, the one before gives way, and the one that s
   expect(labels(world)).toMatchObject({ phase: { at: 'failed', reason: 'storage-full' }, loaded: second.digest });
   expect(world.carried.filter((effect) => effect.kind === 'plan' && effect.release === third)).toHaveLength(2);
   expect([...world.slots]).toEqual([['labels/b', second.digest]]);
+});
+
+test('a model that can be rebuilt is not fetched; where that fails it is, and the reason is told', () => {
+  for (const rebuild of ['works', 'fails'] as const) {
+    const world = committedWorld();
+    world.behaviours.set(second.digest, { rebuild });
+    const before = world.carried.length;
+    world.want(second);
+    world.settle();
+    const effects = world.carried.slice(before);
+    expect(labels(world)).toMatchObject({ phase: { at: 'committed' }, loaded: second.digest });
+    expect(effects.filter(({ kind }) => kind === 'rebuild')).toMatchObject([{ timeoutMs: 30_000 }]);
+    // The manifest, two pieces of factors, and nine of the model.
+    expect(effects.filter(({ kind }) => kind === 'ask')).toHaveLength(rebuild === 'works' ? 3 : 12);
+    const told = world.reports.filter(({ detail }) => detail === 'fetched whole: made up');
+    expect(told).toMatchObject(rebuild === 'works' ? [] : [{ state: 'downloading', reason: undefined }]);
+  }
 });
 
 test('a blob damaged once is fetched again', () => {

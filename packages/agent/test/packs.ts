@@ -1,4 +1,4 @@
-import { createPack, generateKey, openPack, type PrivateKey } from '@flotilla/pack';
+import { createPack, generateKey, openPack, type PrivateKey, writeAdapter } from '@flotilla/pack';
 import type { DesiredRelease } from '@flotilla/protocol';
 import { join } from 'node:path';
 
@@ -6,6 +6,8 @@ export const packKey: PrivateKey = generateKey();
 
 export interface TestPack {
   readonly digest: string;
+  /** Of its model. */
+  readonly model: string;
   /** Blobs by digest. */
   readonly blobs: ReadonlyMap<string, Uint8Array>;
   readonly manifestBytes: number;
@@ -33,8 +35,15 @@ export async function makePack(
     readonly key?: PrivateKey | undefined;
     readonly boardClass?: string;
     readonly budgetUs?: number;
+    /** Can be rebuilt of this one's model: it is that, turned round. */
+    readonly base?: TestPack;
+    /** The model's bytes, instead. */
+    readonly model?: Uint8Array;
   },
 ): Promise<TestPack> {
+  const { base } = options;
+  const turned = base?.blobs.get(base.model)?.toReversed();
+  const factors = base && writeAdapter({ name: `factors-${options.seed}`, model: base.model, parts: [] });
   const out = join(dir, `pack-${options.seed}-${Math.random().toString(36).slice(2)}`);
   await createPack(
     out,
@@ -42,7 +51,12 @@ export async function makePack(
       name: 'labels',
       task: 'tensor',
       files: [
-        { path: 'model.onnx', role: 'model', source: noise(options.modelBytes ?? 700_000, options.seed) },
+        {
+          path: 'model.onnx',
+          role: 'model',
+          source: options.model ?? turned ?? noise(options.modelBytes ?? 700_000, options.seed),
+        },
+        ...(factors ? [{ path: 'rebuild.safetensors', role: 'rebuild', source: factors }] : []),
         { path: 'golden.safetensors', role: 'golden', source: noise(1000, 99) },
         { path: 'README.md', role: 'doc', source: new TextEncoder().encode(`seed ${options.seed}\n`) },
       ],
@@ -60,7 +74,8 @@ export async function makePack(
   for (const { digest, bytes } of pack.blobs) blobs.set(digest, await pack.readBlob(digest, 0, bytes));
   await pack.close();
   const totalBytes = [...blobs.values()].reduce((sum, { length }) => sum + length, 0);
-  return { digest: pack.digest, blobs, manifestBytes: blobs.get(pack.digest)?.length ?? 0, totalBytes };
+  const model = pack.config.files.find(({ role }) => role === 'model')?.digest ?? '';
+  return { digest: pack.digest, model, blobs, manifestBytes: blobs.get(pack.digest)?.length ?? 0, totalBytes };
 }
 
 export function releaseOf(pack: TestPack, sequence: number, more: Partial<DesiredRelease> = {}): DesiredRelease {

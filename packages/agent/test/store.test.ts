@@ -35,19 +35,28 @@ async function folderWithA(): Promise<string> {
   return dir;
 }
 
+type Build = Parameters<Store['rebuild']>[1];
+const turnRound: Build = async ({ basePath, outPath }) => writeFile(outPath, (await readFile(basePath)).toReversed());
+
 /** What the mind orders for one update, in its order. */
-async function update(store: Store, pack: TestPack, one: DesiredRelease): Promise<number> {
+async function update(store: Store, pack: TestPack, one: DesiredRelease, build = turnRound): Promise<number> {
   const before = (await store.records()).find(({ name }) => name === one.name) ?? emptyRecord(one.name);
   const slot = before.active?.slot === 'a' ? 'b' : 'a';
   const record: ModelRecord = { ...before, sequence: one.sequence, release: one, phase: { at: 'fetching' } };
   await store.save(record);
   let fetched = 0;
-  for (let plan = await store.plan(one); plan.missing.length > 0; plan = await store.plan(one))
+  for (let plan = await store.plan(one); ; plan = await store.plan(one)) {
     for (const piece of plan.missing) {
       fetched += piece.length;
       const bytes = pack.blobs.get(piece.digest)?.subarray(piece.offset, piece.offset + piece.length);
       await store.store(one.name, piece, bytes ?? new Uint8Array());
     }
+    if (plan.missing.length > 0) continue;
+    if (plan.stage === 'blobs') break;
+    await store.rebuild(one, build).catch((error: Error) => {
+      if (error.message === 'power cut') throw error;
+    });
+  }
   await store.verify(one, trusted, 'x64');
   await store.save({ ...record, fallback: undefined, phase: { at: 'installing' } });
   await store.install(one, slot);
@@ -133,6 +142,57 @@ test('a download goes on where a kill cut it off', async () => {
   }
   expect(new Set(fetched).size).toBe(fetched.length);
   await store.verify(one, trusted, 'x64');
+});
+
+describe('a model that can be rebuilt', () => {
+  let rebuilt: TestPack;
+  beforeAll(async () => {
+    rebuilt = await makePack(root, { seed: 11, base: packA });
+  });
+
+  test('is made of its base, which stays for the next update', async () => {
+    const dir = await folderWithA();
+    const store = new Store(nodeDisk, dir);
+    expect(await update(store, rebuilt, releaseOf(rebuilt, 2))).toBeLessThan(10_000);
+    expect(await activeDigest(dir)).toBe(rebuilt.digest);
+    expect(await readdir(store.slot('labels', 'b'))).toEqual(['base', 'mark.1', 'mark.2', 'pack']);
+    // packA's own slot is overwritten, and then the one that its model was first kept in.
+    for (const seed of [12, 13, 14]) {
+      const next = await makePack(root, { seed, base: packA, model: noise(50_000, seed) });
+      const build: Build = ({ outPath }) => writeFile(outPath, noise(50_000, seed));
+      expect(await update(store, next, releaseOf(next, seed), build)).toBeLessThan(10_000);
+      expect(await activeDigest(dir)).toBe(next.digest);
+    }
+    expect(await update(store, packB, releaseOf(packB, 20))).toBeGreaterThan(packB.totalBytes - 1001);
+    expect(await readdir(store.slot('labels', 'b'))).toEqual(['mark.1', 'mark.2', 'pack']);
+  });
+
+  test.each<[string, boolean, Build]>([
+    ['no base on the device', false, turnRound],
+    ['other bytes', true, ({ outPath }) => writeFile(outPath, noise(700_000, 3))],
+    ['an engine that fails', true, () => Promise.reject(new Error('made up'))],
+  ])('is fetched whole after %s', async (_title, hasBase, build) => {
+    const dir = await (hasBase ? folderWithA() : folder());
+    const store = new Store(nodeDisk, dir);
+    expect(await update(store, rebuilt, releaseOf(rebuilt, 2), build)).toBeGreaterThan(700_000);
+    expect(await activeDigest(dir)).toBe(rebuilt.digest);
+    expect(await readdir(store.slot('labels', hasBase ? 'b' : 'a'))).toEqual(['mark.1', 'mark.2', 'pack']);
+  });
+
+  test('is fetched whole where the device ends while it rebuilds', async () => {
+    // Once to see how many writes come before; then the power goes right behind it.
+    let writes = 0;
+    const disk = diesAfter(Infinity);
+    await update(new Store(disk, await folderWithA()), rebuilt, releaseOf(rebuilt, 2), async (plan) => {
+      writes = disk.used();
+      await turnRound(plan);
+    });
+    const dir = await folderWithA();
+    const cut = update(new Store(diesAfter(writes), dir), rebuilt, releaseOf(rebuilt, 2));
+    await expect(cut).rejects.toThrow('power cut');
+    expect(await update(new Store(nodeDisk, dir), rebuilt, releaseOf(rebuilt, 3))).toBe(700_000);
+    expect(await activeDigest(dir)).toBe(rebuilt.digest);
+  });
 });
 
 test('a blob of other bytes is removed and fetched anew', async () => {

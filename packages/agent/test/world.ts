@@ -37,6 +37,8 @@ export interface Behaviour {
   readonly crash?: boolean | undefined;
   /** Its first check on trial fails. */
   readonly unhealthy?: boolean | undefined;
+  /** The pack offers to be rebuilt, and how that ends. */
+  readonly rebuild?: 'works' | 'fails' | undefined;
   /** Blobs come out damaged so many times. */
   readonly damaged?: number | undefined;
 }
@@ -179,6 +181,8 @@ export class World {
         return { kind: 'piece-arrived', ...effect.piece, data: new Uint8Array(effect.piece.length) };
       case 'store':
         return this.store(name, sequence, effect.piece, behaviour.damaged ?? 0);
+      case 'rebuild':
+        return this.rebuild(effect.release, behaviour.rebuild);
       case 'verify':
         return { kind: 'verified', name, sequence };
       case 'install':
@@ -218,7 +222,18 @@ export class World {
     const [head] = missing(digest, 1);
     const base = { kind: 'planned', name, sequence, done: 0, total: 1000 } as const;
     if (head !== undefined) return { ...base, stage: 'manifest', missing: [head] };
-    return { ...base, stage: 'blobs', missing: missing(digestOf(`${digest} model`), 9) };
+    const model = missing(digestOf(`${digest} model`), 9);
+    const offers = this.behaviours.get(digest)?.rebuild !== undefined && model.length > 0;
+    if (!offers || blobs.has('tried')) return { ...base, stage: 'blobs', missing: model };
+    return { ...base, stage: 'factors', missing: missing(digestOf(`factors ${digest}`), 2) };
+  }
+
+  private rebuild({ name, sequence, digest }: DesiredRelease, how: Behaviour['rebuild']): AgentEvent {
+    const blobs = this.next.get(name);
+    blobs?.set('tried', new Set());
+    if (how !== 'works') return { kind: 'rebuilt', name, sequence, problem: 'made up' };
+    blobs?.set(digestOf(`${digest} model`), new Set(Array.from({ length: 9 }, (_, index) => index * 100)));
+    return { kind: 'rebuilt', name, sequence, problem: undefined };
   }
 
   private store(name: string, sequence: number, piece: Piece, damaged: number): AgentEvent {

@@ -11,9 +11,6 @@ export interface RebuildPlan {
   readonly outPath: string;
 }
 
-/** A big model takes minutes on a small board. */
-const REBUILD_MS = 300_000;
-
 /**
  * Merges an adapter's factors into a base's portable model and quantizes the changed weights again: the same inputs give
  * the same bytes on every machine, so that a device can make the model that a pack names by its digest. Whoever calls
@@ -21,8 +18,8 @@ const REBUILD_MS = 300_000;
  * @throws {RuntimeError} `runtime/rebuild`; from a child also `runtime/crashed`, `runtime/timeout`, `runtime/memory`
  */
 export async function rebuildModel(plan: RebuildPlan, options: ApartOptions = {}): Promise<void> {
-  if (options.isolate === false) return rebuildHere(plan);
-  await askApart({ kind: 'rebuild', plan }, { ...options, loadTimeoutMs: options.loadTimeoutMs ?? REBUILD_MS });
+  if (options.isolate === false) await rebuildHere(plan);
+  else await askApart({ kind: 'rebuild', plan }, options);
 }
 
 /** The same in this process. @throws what onnx, lowering, quant and pack throw */

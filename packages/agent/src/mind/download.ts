@@ -1,5 +1,5 @@
 import type { Effect, EventOf } from './event.ts';
-import { PIECES_IN_FLIGHT, PROGRESS_REPORTS, RETRY_MS } from './limits.ts';
+import { DEADLINE_MS, PIECES_IN_FLIGHT, PROGRESS_REPORTS, RETRY_MS } from './limits.ts';
 import { deadline, enter, fail, fits, type Out, report, startTimer, unchanged } from './out.ts';
 import type { Download, ModelState, Piece } from './state.ts';
 
@@ -82,9 +82,11 @@ function complete(model: ModelState): Out {
   return { model: { ...model, download: undefined }, effects: plan(model) };
 }
 
-/** May take minutes, which are not the download's. */
+/** It has half the time of a step: before that is over, a model that takes too long is to be fetched instead. */
 function rebuild(model: ModelState): Out {
-  const work: Effect[] = model.release === undefined ? [] : [{ kind: 'rebuild', release: model.release }];
+  const { release } = model;
+  const timeoutMs = (release?.stateDeadlineMs || DEADLINE_MS) / 2;
+  const work: Effect[] = release === undefined ? [] : [{ kind: 'rebuild', release, timeoutMs }];
   if (model.phase.at === 'fetching') return enter(model, 'downloading', work);
   return { model, effects: [deadline(model), ...work] };
 }

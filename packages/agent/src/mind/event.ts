@@ -97,8 +97,8 @@ export type Effect =
   | ({ readonly kind: 'ask'; readonly piece: Piece } & Job)
   /** → `piece-stored`, `blob-damaged` */
   | ({ readonly kind: 'store'; readonly piece: Piece; readonly data: Uint8Array } & Job)
-  /** Makes the model of its base and the factors. → `rebuilt` */
-  | { readonly kind: 'rebuild'; readonly release: DesiredRelease }
+  /** Makes the model of its base and the factors, if that takes no longer. → `rebuilt` */
+  | { readonly kind: 'rebuild'; readonly release: DesiredRelease; readonly timeoutMs: number }
   /** Every digest and the pack's signature. → `verified` */
   | { readonly kind: 'verify'; readonly release: DesiredRelease }
   /** Moves the pack into the slot, lowers it for the board and loads it beside what serves. → `installed` */
