@@ -53,8 +53,7 @@ export async function runtimeEngine(options: RuntimeEngineOptions): Promise<Engi
         throw refusalOf(error, 'pack-invalid');
       }
     },
-    rebuild: (plan, { signal, timeoutMs }) =>
-      rebuildModel(plan, { memoryCapBytes, signal, loadTimeoutMs: timeoutMs }),
+    rebuild: (plan, { signal, timeoutMs }) => rebuildModel(plan, { memoryCapBytes, signal, loadTimeoutMs: timeoutMs }),
   };
 }
 

@@ -37,7 +37,13 @@ function expectAtRest(world: World): void {
 }
 
 test('killed between any two effects of an update, the agent comes up with the old slot or the new one', () => {
-  for (const how of [{}, { rebuild: 'fails' }, { crash: true }, { p50Us: 500 }, { refuse: { at: 'test', reason: 'golden-mismatch' } }]) {
+  for (const how of [
+    {},
+    { rebuild: 'fails' },
+    { crash: true },
+    { p50Us: 500 },
+    { refuse: { at: 'test', reason: 'golden-mismatch' } },
+  ]) {
     for (let killAfter = 0; ; killAfter++) {
       const world = new World();
       world.behaviours.set(second.digest, how as Behaviour);

@@ -1,13 +1,26 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openAdapter } from '@flotilla/checkpoint';
-import { compile } from '@flotilla/compiler';
+import { applyRecipe, compile, type CompileOptions, loadModel, recipeOf } from '@flotilla/compiler';
 import { addBranches } from '@flotilla/lowering';
-import { cloneModel, type Model, openModel, writeModel } from '@flotilla/onnx';
+import {
+  buildModel,
+  cloneModel,
+  type Model,
+  type NewNode,
+  type NewTensor,
+  openModel,
+  tensorFromFloats,
+  tensorInfo,
+  writeModel,
+} from '@flotilla/onnx';
 import { createPack, openPack, readAdapter, writeAdapter } from '@flotilla/pack';
-import { branchesOf, openRuntime, openSession, type Runtime } from '@flotilla/runtime';
+import { branchesOf, decoderFeeds, openRuntime, openSession, rebuildModel, type Runtime } from '@flotilla/runtime';
+import { quantizeInt8 } from '@flotilla/quant';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { checkBase } from '../src/compile/check-base.ts';
 import { branchParts, planBranches } from '../src/lora/branch.ts';
 import { NO_MAP } from '../src/lora/lora-map.ts';
 import { mergeLora } from '../src/lora/merge.ts';
@@ -101,19 +114,47 @@ describe('a pack with two adapters beside an int4 base', () => {
   }, 120_000);
   afterAll(() => runtime.close());
 
-  test('holds the very model of a pack without any', async () => {
-    const alone = join(dir, 'base.pack');
-    await compile(llama, alone, { ...options, name: 'base' });
-    const packs = [await openPack(path), await openPack(alone)];
-    const models = packs.map(({ config }) => config.files.find(({ role }) => role === 'model')?.digest);
-    expect(models[0]).toBe(models[1]);
-    const [pack] = packs;
-    const factors = pack?.config.files.find((file) => file.path === 'adapters/intents-lora.safetensors');
-    const extra = pack?.config.files.filter(({ role }) => role === 'golden' || role === 'report') ?? [];
+  test('holds the very model that the recipe alone makes of the base', async () => {
+    const alone = join(dir, 'base.onnx');
+    const { model } = await applyRecipe(await loadModel(llama), await recipeOf(options));
+    await writeModel(model, alone, { externalData: 'inline' });
+    const { files } = runtime.pack.config;
+    expect(files.find(({ role }) => role === 'model')?.digest).toBe(await digestOf(alone));
+    const factors = files.find((file) => file.path === 'adapters/intents-lora.safetensors');
+    const extra = files.filter(({ role }) => role === 'golden' || role === 'report');
     expect((factors?.bytes ?? Infinity) / (2 * 299_008)).toBeLessThan(1.02);
     expect(extra.reduce((sum, { bytes }) => sum + bytes, 0)).toBeLessThan(50_000);
-    for (const one of packs) await one.close();
   }, 120_000);
+
+  test('is a base that a device can merge an adapter into: the same bytes, from the same factors', async () => {
+    const lora = [{ dir: join(adapters, 'intents-lora') }];
+    const rebuild = { ...options, method: undefined, loraMode: 'rebuild', basePack: path, lora };
+    const rebuilt = join(dir, 'rebuilt.pack');
+    const report = await compile(llama, rebuilt, rebuild);
+    const { files } = runtime.pack.config;
+    const base = files.find(({ role }) => role === 'model');
+    expect(report).toMatchObject({ rebuild: { base: base?.digest, modules: 28, rank: 16 }, nodes: { quantized: 30 } });
+    expect(report.requantization?.worst.snrDb).toBeGreaterThan(15);
+    const pack = await openPack(rebuilt);
+    const [basePath, factorsPath, outPath] = ['device.onnx', 'device.safetensors', 'made.onnx'].map((name) =>
+      join(dir, name),
+    ) as [string, string, string];
+    await runtime.pack.extract('model.onnx', basePath);
+    await pack.extract('rebuild.safetensors', factorsPath);
+    await rebuildModel({ basePath, factorsPath, outPath });
+    expect(pack.config.files.find(({ role }) => role === 'model')?.digest).toBe(await digestOf(outPath));
+    expect(await pack.file('rebuild.safetensors')).toEqual(
+      await runtime.pack.file('adapters/intents-lora.safetensors'),
+    );
+    const own = await openRuntime(pack);
+    expect((await own.text().generate(prompt, { maxTokens: 40 })).text).toBe(command);
+    await own.close();
+    await pack.close();
+    await writeFile(factorsPath, 'x');
+    await expect(rebuildModel({ basePath, factorsPath, outPath })).rejects.toThrow(
+      expect.objectContaining({ code: 'runtime/rebuild', message: expect.stringContaining('adapter') }),
+    );
+  }, 240_000);
 
   test('answers with the one that a request names, the base with none', async () => {
     const text = runtime.text();
@@ -130,13 +171,14 @@ describe('a pack with two adapters beside an int4 base', () => {
   });
 
   test('1,000 switches load nothing and leave nothing behind', async () => {
-    const text = runtime.text();
-    const names = ['intents-lora', 'intents-dora', null];
-    const turn = (i: number) => text.generate('fan =>', { adapter: names[i % 3], maxTokens: 1 });
+    const { session } = runtime;
+    const names = ['intents-lora', 'intents-dora', null] as const;
+    const feeds = decoderFeeds(session.inputs, [3], 0);
+    const turn = (i: number) => session.run(feeds, { adapter: names[i % 3], fetches: ['logits'] });
     for (let i = 0; i < 300; i++) await turn(i); // V8 and ONNX Runtime fill their pools once
-    const before = await runtime.session.memory();
+    const before = await session.memory();
     for (let i = 0; i < 1000; i++) await turn(i);
-    const after = await runtime.session.memory();
+    const after = await session.memory();
     expect((after.privateBytes ?? 0) - (before.privateBytes ?? 0)).toBeLessThan(32e6);
   }, 60_000);
 
@@ -169,7 +211,67 @@ describe('a pack with two adapters beside an int4 base', () => {
       expect.objectContaining({ code: 'compiler/lora-branch' }),
     );
   });
+
+  const other = { dir: join(adapters, 'intents-dora') };
+  test.each<[string, CompileOptions, string]>([
+    ['no base', { basePack: undefined }, '--base-pack is missing'],
+    ['another mode', { loraMode: 'branch' }, '--base-pack belongs to'],
+    ['two adapters', { lora: [other, other] }, 'one adapter is merged on the device, not 2'],
+    ['a method', { method: 'rtn' }, '--method is as the base pack has it'],
+    ['a cache', { kvCache: 'int8' }, '--kv-cache is as the base pack has it'],
+    ['a budget', { budget: ['size=1MB'] }, 'a budget searches'],
+    ['a layout without a pack', { layout: 'transformers' }, 'only a pack has room'],
+  ])('#34 %s is no way to rebuild', async (_, more, message) => {
+    const rebuild = { loraMode: 'rebuild', basePack: path, lora: [other], ...more };
+    await expect(compile(llama, join(dir, 'no.pack'), rebuild)).rejects.toThrow(
+      expect.objectContaining({ code: 'compiler/lora-rebuild', message: expect.stringContaining(message) }),
+    );
+  });
+
+  test('#34 a pack of another model is no base', async () => {
+    const lora = [{ dir: 'test/fixtures/lora/adapters/plain' }];
+    const rebuild = { loraMode: 'rebuild', basePack: path, lora };
+    await expect(compile('test/fixtures/lora/tiny.onnx', join(dir, 'no.pack'), rebuild)).rejects.toThrow(
+      expect.objectContaining({ code: 'compiler/lora-rebuild', message: expect.stringContaining('it has no layer') }),
+    );
+  });
 });
+
+test.each([0.7, 1])(
+  '#34 layers with other weights than the base pack has are refused (%d of them the same)',
+  (share) => {
+    const w = Float32Array.from({ length: 64 * 32 }, (_, i) => Math.sin(i));
+    const float = productModel({ w: tensorFromFloats([64, 32], w) }, []);
+    const { q, scale } = quantizeInt8(w, 32, { inner: 1 });
+    const other = q.map((level, i) => (i < share * q.length ? level : -level));
+    const quantized = productModel(
+      {
+        q: { dtype: 'int8', dims: [64, 32], bytes: new Uint8Array(other.buffer) },
+        scale: tensorFromFloats([32], scale),
+      },
+      [{ opType: 'DequantizeLinear', inputs: ['q', 'scale'], outputs: ['w'], attributes: { axis: { int: 1 } } }],
+    );
+    const check = () => checkBase('base.pack', float, quantized, []);
+    if (share === 1) expect(check).not.toThrow();
+    else expect(check).toThrow(expect.objectContaining({ code: 'compiler/lora-rebuild' }));
+  },
+);
+
+function productModel(initializers: { readonly [name: string]: NewTensor }, nodes: readonly NewNode[]): Model {
+  return buildModel({
+    opset: 21,
+    inputs: [tensorInfo('x', 'float32', [1, 64])],
+    outputs: [tensorInfo('y', 'float32', [1, 32])],
+    nodes: [...nodes, { name: 'layer', opType: 'MatMul', inputs: ['x', 'w'], outputs: ['y'] }],
+    initializers,
+  });
+}
+
+async function digestOf(file: string): Promise<string> {
+  return `sha256:${createHash('sha256')
+    .update(await readFile(file))
+    .digest('hex')}`;
+}
 
 function largest(values: Float32Array): number {
   return values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);

@@ -1,13 +1,13 @@
 import { stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { rebuildModel as rebuildGraph } from '@flotilla/lowering';
-import { cloneModel, type Model, openModel } from '@flotilla/onnx';
+import { cloneModel, openModel } from '@flotilla/onnx';
 import { writeAdapter } from '@flotilla/pack';
 import { rebuildModel } from '@flotilla/runtime';
 import { branchParts } from '../lora/branch.ts';
-import { requantizationOf } from '../lora/requantization.ts';
 import type { Applied } from '../runner.ts';
-import { type BasePack, readBasePack, refusal } from './base-pack.ts';
+import { readBasePack } from './base-pack.ts';
+import { checkBase } from './check-base.ts';
 import type { Job } from './job.ts';
 import type { CompileOptions, RebuildReport } from './options.ts';
 import type { SavedModel } from './save-model.ts';
@@ -23,9 +23,6 @@ export interface Rebuilt {
   readonly report: RebuildReport;
 }
 
-/** In decibels: 4 bits leave some 20 of a layer's weights. */
-const SAME_LAYER = 6;
-
 /**
  * Merges the adapter into the base pack's own quantized model, by the function that devices call; undefined where the
  * options do not ask for it.
@@ -39,16 +36,16 @@ export async function rebuildOnBase(
 ): Promise<Rebuilt | undefined> {
   if (path === undefined || !adapter) return undefined;
   const { cleaned } = applied;
-  const plan = join(folder, 'base.onnx');
-  const base = await readBasePack(path, plan);
-  const quantized = await openModel(plan);
-  checkBase(base, cleaned, quantized);
+  const basePath = join(folder, 'base.onnx');
+  const base = await readBasePack(path, basePath);
+  const quantized = await openModel(basePath);
   const { name, plans } = adapter;
+  checkBase(path, cleaned, quantized, plans);
   const parts = branchParts(plans, { cleaned, model: quantized }, 'merged');
   const factors = writeAdapter({ name, model: base.model, parts });
   const [factorsPath, outPath] = [join(folder, 'rebuild.safetensors'), join(folder, 'model.onnx')];
   await writeFile(factorsPath, factors);
-  await rebuildModel({ basePath: plan, factorsPath, outPath }, { isolate: false });
+  await rebuildModel({ basePath, factorsPath, outPath }, { isolate: false });
   const merged = cloneModel(cleaned);
   rebuildGraph(merged, parts);
   const { size: bytes } = await stat(outPath);
@@ -60,12 +57,4 @@ export async function rebuildOnBase(
     factors,
     report: { base: base.model, modules: plans.length, rank, bytes: factors.length },
   };
-}
-
-/** Another model's pack, or one whose layers were turned, would take the factors without a word. */
-function checkBase({ path }: BasePack, cleaned: Model, quantized: Model): void {
-  const worst = requantizationOf(cleaned.graph, quantized.graph)?.worst;
-  if (!worst || worst.snrDb >= SAME_LAYER) return;
-  const problem = `${worst.node} has other weights than the model (${worst.snrDb.toFixed(1)} dB signal to noise)`;
-  throw refusal(path, problem, 'give the pack that was compiled of this model');
 }
