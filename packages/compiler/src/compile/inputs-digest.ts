@@ -14,14 +14,14 @@ const VERSION = 1;
  * to tell whether they changed would cost what resuming saves.
  */
 export async function inputsDigest(source: Source, recipe: Recipe, options: CompileOptions): Promise<string> {
-  const { data, preprocess, base, lora = [], loraMap, loraCombine, loraMode, eval: judge } = options;
+  const { data, preprocess, base, basePack, lora = [], loraMap, loraCombine, loraMode, eval: judge } = options;
   const { fixShapes, boards, budget } = options;
   const paths = [
     source.folder.onnxPath,
     ...source.folder.files.map((file) => file.source), // the tokenizer makes calibration data
     ...dataFiles(source.model),
     ...[data, judge].flatMap((path) => (path === undefined ? [] : [path.replace(/:\d+$/, '')])),
-    ...[preprocess, base, loraMap].flatMap((path) => (path === undefined ? [] : [path])),
+    ...[preprocess, base, basePack, loraMap].flatMap((path) => (path === undefined ? [] : [path])),
     ...lora.map(({ dir }) => dir),
   ];
   const files = await Promise.all(paths.map((path) => describe(resolve(path))));
