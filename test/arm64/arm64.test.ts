@@ -80,7 +80,8 @@ describe('on emulated boards', () => {
   });
 
   const every = cores.flatMap((core) => onDevices.map((build) => ({ ...core, ...build })));
-  test.each(every)('every kernel chosen for $model on $cpu loads and runs', { timeout: 240_000 }, async (which) => {
+  // Side by side: one emulated core each, and nothing here is timed.
+  test.concurrent.each(every)('every kernel chosen for $model on $cpu loads and runs', { timeout: 240_000 }, async (which) => {
     const kernels = await bundle('test/arm64/kernels.ts');
     const { status, output } = await machine(which.cpu).run([kernels, packOf(which.model), which.board]);
     expect(status, output).toBe(0);
