@@ -81,16 +81,20 @@ describe('on emulated boards', () => {
 
   const every = cores.flatMap((core) => onDevices.map((build) => ({ ...core, ...build })));
   // Side by side: one emulated core each, and nothing here is timed.
-  test.concurrent.each(every)('every kernel chosen for $model on $cpu loads and runs', { timeout: 240_000 }, async (which) => {
-    const kernels = await bundle('test/arm64/kernels.ts');
-    const { status, output } = await machine(which.cpu).run([kernels, packOf(which.model), which.board]);
-    expect(status, output).toBe(0);
-    const { chosen, ran, golden } = JSON.parse(output.trim().split('\n').at(-1) ?? '') as KernelReport;
-    expect(Object.keys(chosen).length).toBeGreaterThan(0);
-    expect(ran).toMatchObject(chosen);
-    expect(golden, 'golden vectors').toMatchObject({ ok: true });
-    console.log(`${which.model} on ${which.cpu}: ${JSON.stringify({ chosen, golden })}`);
-  });
+  test.concurrent.each(every)(
+    'every kernel chosen for $model on $cpu loads and runs',
+    { timeout: 240_000 },
+    async (which) => {
+      const kernels = await bundle('test/arm64/kernels.ts');
+      const { status, output } = await machine(which.cpu).run([kernels, packOf(which.model), which.board]);
+      expect(status, output).toBe(0);
+      const { chosen, ran, golden } = JSON.parse(output.trim().split('\n').at(-1) ?? '') as KernelReport;
+      expect(Object.keys(chosen).length).toBeGreaterThan(0);
+      expect(ran).toMatchObject(chosen);
+      expect(golden, 'golden vectors').toMatchObject({ ok: true });
+      console.log(`${which.model} on ${which.cpu}: ${JSON.stringify({ chosen, golden })}`);
+    },
+  );
 
   function machine(cpu: string): Machine {
     const found = machines.get(cpu);
