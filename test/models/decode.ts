@@ -1,15 +1,16 @@
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { IN_PLACE } from '@flotilla/lowering';
 import { type Model, writeModel } from '@flotilla/onnx';
 import { openSession, type Session, type Tensors, type TensorValue } from '@flotilla/runtime';
 
-/** Room for as many rows in the buffers that `rows` decoders read. */
+/** Room for as many rows in the buffers that decoders write in place. */
 const BUFFER = 24;
 
 /**
  * Feeds tokens to a decoder in pieces, its cache carried from one to the next, and returns each piece's logits. The cache
- * is what the outputs say: `present.*` whole, or `new.*` written into longer buffers.
+ * comes out whole as `present.*`, or is written where it is fed, into buffers that are longer than what is in them.
  */
 export async function decode(
   model: Model,
@@ -20,14 +21,22 @@ export async function decode(
   await writeModel(model, path);
   const session = await openSession(path, { config });
   try {
-    const rows = session.outputs.some(({ name }) => name.startsWith('new.'));
-    let cache = emptyCache(session, rows ? BUFFER : 0);
+    const inPlace = session.outputs.some(({ name }) => name === IN_PLACE);
+    const vocabulary = Number(session.outputs.find(({ name }) => name === 'logits')?.dims.at(-1));
+    let cache = emptyCache(session, inPlace ? BUFFER : 0);
     let past = 0;
     const all: Float32Array[] = [];
     for (const ids of pieces) {
-      const outputs = await session.run({ ...cache, ...tokenFeeds(session, ids, past, keep) });
-      cache = rows ? written(cache, outputs, past) : renamed(outputs);
+      const feeds = { ...cache, ...tokenFeeds(session, ids, past, keep) };
       past += ids.length;
+      if (inPlace) {
+        const logits = floats([1, keep === 0 ? ids.length : keep, vocabulary]);
+        await session.runInPlace(feeds, { ...renamed(cache, 'past_key_values', 'present'), logits });
+        all.push(logits.data);
+        continue;
+      }
+      const outputs = await session.run(feeds);
+      cache = renamed(outputs, 'present', 'past_key_values');
       all.push(outputs['logits']?.data as Float32Array);
     }
     return all;
@@ -74,20 +83,11 @@ function tokenFeeds({ inputs }: Session, ids: readonly number[], past: number, k
   return Object.fromEntries(Object.entries(feeds).filter(([name]) => inputs.some((input) => input.name === name)));
 }
 
-function renamed(outputs: Tensors): Tensors {
-  const caches = Object.entries(outputs).filter(([name]) => name.startsWith('present'));
-  return Object.fromEntries(caches.map(([name, value]) => [name.replace('present', 'past_key_values'), value]));
+function renamed(caches: Tensors, from: string, to: string): Tensors {
+  const own = Object.entries(caches).filter(([name]) => name.startsWith(from));
+  return Object.fromEntries(own.map(([name, value]) => [name.replace(from, to), value]));
 }
 
-function written(cache: Tensors, outputs: Tensors, past: number): Tensors {
-  for (const [name, buffer] of Object.entries(cache)) {
-    const rows = outputs[name.replace('past_key_values', 'new')];
-    if (!rows) throw new Error(`no new rows for ${name}`);
-    // Or int8: both take numbers.
-    const [data, added] = [buffer.data as Float32Array, rows.data as Float32Array];
-    const [, heads = 0, count = 0, size = 0] = rows.dims;
-    for (let h = 0; h < heads; h++)
-      for (let i = 0; i < count * size; i++) data[(h * BUFFER + past) * size + i] = added[h * count * size + i] ?? 0;
-  }
-  return cache;
+function floats(dims: readonly number[]): TensorValue & { readonly dtype: 'float32' } {
+  return { dtype: 'float32', dims, data: new Float32Array(dims.reduce((all, dim) => all * dim, 1)) };
 }

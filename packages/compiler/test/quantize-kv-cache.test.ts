@@ -39,7 +39,7 @@ test('keys and values as int8 give nearly the same logits, and the engine’s ow
   const caches = [...model.graph.inputs, ...model.graph.outputs].filter(({ type }) => type?.dims?.length === 4);
   expect(caches.map(({ type }) => type?.dtype)).toEqual(Array.from({ length: 8 }, () => 'int8'));
 
-  const lowered = lowerModel(model, await loadBoard('host'), { cache: 'rows' });
+  const lowered = lowerModel(model, await loadBoard('host'), { cache: 'in-place' });
   expect(lowered.choices[0]).toMatchObject({ kernel: 'GroupQueryAttention', reason: expect.stringContaining('int8') });
   const float = await decode(source, pieces);
   const portable = await decode(model, pieces);

@@ -18,7 +18,7 @@ import { dequantize, type QuantizedConstant, quantizedConstant } from './quantiz
 import { hasOverflowingPairs } from './weight-range.ts';
 
 /** Part of every cache key: raised whenever the same pack and board would give another graph. */
-export const LOWERING_VERSION = 4;
+export const LOWERING_VERSION = 5;
 
 /**
  * A model's metadata under this key say 'plain' where fused attention was found to give other numbers than its own: it
@@ -37,7 +37,7 @@ export interface Choice {
 export interface LowerOptions {
   /**
    * What becomes of a decoder's KV cache. 'plain': attention stays in plain operators. Default 'full': fused, inputs and
-   * outputs as they are. 'rows': see README.md, "Text generation".
+   * outputs as they are. 'in-place': see README.md, "Text generation".
    */
   readonly cache?: CacheForm | 'plain' | undefined;
 }

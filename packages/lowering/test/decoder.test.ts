@@ -22,7 +22,7 @@ const sources: { readonly [what: string]: () => Model | Promise<Model> } = {
 };
 
 describe.each(Object.entries(sources))('a decoder, %s', (_, source) => {
-  test.each(['full', 'rows'] as const)('gives the same logits fused, its cache %s', async (cache) => {
+  test.each(['full', 'in-place'] as const)('gives the same logits fused, its cache %s', async (cache) => {
     const model = await source();
     const lowered = lowerModel(model, board, { cache });
     expect(lowered.choices.map(({ kernel }) => kernel)).toContain('GroupQueryAttention');
@@ -37,7 +37,7 @@ describe.each(Object.entries(sources))('a decoder, %s', (_, source) => {
 
 test('logits of the last positions alone, where that is asked for', async () => {
   const model = buildLlama(sizes);
-  const { model: lowered } = lowerModel(model, board, { cache: 'rows' });
+  const { model: lowered } = lowerModel(model, board, { cache: 'in-place' });
   const [whole = new Float32Array()] = await decode(model, pieces.slice(0, 1));
   for (const keep of [1, 2]) {
     const [last = whole] = await decode(lowered, pieces.slice(0, 1), { keep });
@@ -120,7 +120,7 @@ test('positions that the kernel cannot compute stay outside of it', async () => 
     (value, i) => value * (1 + (i % 3)),
   );
   model.graph.addInitializer('cos_table', tensorFromFloats(table?.dims ?? [], uneven));
-  const lowered = lowerModel(model, board, { cache: 'rows' });
+  const lowered = lowerModel(model, board, { cache: 'in-place' });
   expect(lowered.choices[0]?.reason).toContain('left outside');
   const expected = await decode(model, pieces);
   const found = await decode(lowered.model, pieces);

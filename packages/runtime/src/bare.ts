@@ -27,7 +27,10 @@ export async function compareWithBare(
   const bare: number[] = [];
   const ours: number[] = [];
   const turns = [
-    { times: bare, run: () => session.bare.run(bareFeeds) },
+    {
+      times: bare,
+      run: () => (session.fetches ? session.bare.run(bareFeeds, session.fetches) : session.bare.run(bareFeeds)),
+    },
     { times: ours, run: () => session.run(feeds) },
   ];
   for (let i = -5; i < runs; i++)

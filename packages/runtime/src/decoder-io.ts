@@ -1,5 +1,6 @@
+import { IN_PLACE } from '@flotilla/lowering';
 import { RuntimeError } from './errors.ts';
-import { isNumericDtype, type NumericDtype } from './tensors.ts';
+import { elements, isNumericDtype, type NumericDtype } from './tensors.ts';
 import type { Session, Tensors, TensorValue } from './types.ts';
 
 /** One layer's keys or values: `[batch, heads, tokens, size]`. */
@@ -16,10 +17,12 @@ export interface DecoderIo {
   readonly vocabulary: number | undefined;
   readonly caches: readonly CacheIo[];
   /**
-   * False: outputs `present.N.*` hold the whole cache, to be fed as it is. True: outputs `new.N.*` hold the rows of the
-   * tokens just fed, and the cache that is fed may be longer than what is valid in it: the attention mask says what is.
+   * False: outputs `present.N.*` are the whole cache, anew at every step. True: they are written into the buffers that
+   * were fed, which may be longer than what is valid in them: the attention mask says what is.
    */
-  readonly rowsOnly: boolean;
+  readonly inPlace: boolean;
+  /** Whether it can compute the last position's logits alone. */
+  readonly keepsLast: boolean;
   /** @param ids `[batch, length]`, row-major */
   stepFeeds(ids: readonly number[], place: StepPlace): Tensors;
 }
@@ -28,12 +31,11 @@ export interface StepPlace {
   readonly batch: number;
   /** Tokens in the cache. */
   readonly past: number;
-  /** Tokens that the fed cache has room for, `past` or more. */
-  readonly capacity: number;
-  /** Whether only the last position's logits are wanted: a model with `num_logits_to_keep` then computes no others. */
+  /** Whether only the last position's logits are wanted: a model that `keepsLast` then computes no others. */
   readonly lastOnly: boolean;
 }
 
+const CACHE_OUTPUT = /^present\.\d+\.(key|value)$/;
 const STEP_INPUTS = ['input_ids', 'attention_mask', 'position_ids', 'num_logits_to_keep'];
 
 /** @throws {RuntimeError} `runtime/not-text`, naming what is missing */
@@ -42,8 +44,7 @@ export function decoderIo(session: Pick<Session, 'inputs' | 'outputs'>): Decoder
   const logits = session.outputs.find((output) => output.name === 'logits');
   if (!inputs.has('input_ids')) throw notText('no input input_ids');
   if (!logits) throw notText('no output logits');
-  const rowsOnly = session.outputs.some(({ name }) => /^new\.\d+\.(key|value)$/.test(name));
-  const caches = cachesOf(session, rowsOnly ? 'new' : 'present');
+  const caches = cachesOf(session);
   for (const name of inputs.keys())
     if (!STEP_INPUTS.includes(name) && !name.startsWith('past_key_values.'))
       throw notText(`an input ${name} that no rule fills`);
@@ -52,28 +53,36 @@ export function decoderIo(session: Pick<Session, 'inputs' | 'outputs'>): Decoder
   return {
     vocabulary: typeof last === 'number' ? last : undefined,
     caches,
-    rowsOnly,
-    stepFeeds(ids, { batch, past, capacity, lastOnly }) {
+    inPlace: writesInPlace(session),
+    stepFeeds(ids, { batch, past, lastOnly }) {
       const length = ids.length / batch;
-      const width = capacity + length;
       const feeds: { [name: string]: TensorValue } = { input_ids: int64([batch, length], (i) => ids[i] ?? 0) };
-      // A hole in the mask hides the room that nothing has filled yet.
-      const shown = (i: number) => i % width < past || i % width >= capacity;
-      if (inputs.has('attention_mask')) feeds['attention_mask'] = int64([batch, width], (i) => Number(shown(i)));
+      if (inputs.has('attention_mask')) feeds['attention_mask'] = ones([batch, past + length]);
       if (inputs.has('position_ids')) feeds['position_ids'] = int64([batch, length], (i) => past + (i % length));
       if (keepRank !== undefined)
         feeds['num_logits_to_keep'] = int64(keepRank === 0 ? [] : [1], () => (lastOnly ? 1 : 0));
       return feeds;
     },
+    keepsLast: keepRank !== undefined,
   };
 }
 
-function cachesOf({ inputs, outputs }: Pick<Session, 'inputs' | 'outputs'>, prefix: string): CacheIo[] {
+/** Whether `lowering` gave the model caches that are written where they are fed. */
+export function writesInPlace({ outputs }: Pick<Session, 'outputs'>): boolean {
+  return outputs.some(({ name }) => name === IN_PLACE);
+}
+
+/** Outputs of one step that is not to be gone on from: no caches. */
+export function stepOutputs({ outputs }: Pick<Session, 'outputs'>): readonly string[] {
+  return outputs.map(({ name }) => name).filter((name) => name !== IN_PLACE && !CACHE_OUTPUT.test(name));
+}
+
+function cachesOf({ inputs, outputs }: Pick<Session, 'inputs' | 'outputs'>): CacheIo[] {
   const caches: CacheIo[] = [];
   for (const { name, dtype, dims } of inputs) {
     const found = /^past_key_values\.(\d+)\.(key|value)$/.exec(name);
     if (!found) continue;
-    const output = `${prefix}.${found[1]}.${found[2]}`;
+    const output = `present.${found[1]}.${found[2]}`;
     if (!outputs.some((one) => one.name === output)) throw notText(`no output ${output}`);
     if (!isNumericDtype(dtype) || dims.length !== 4) throw notText(`${name} is ${dtype} [${dims.join(', ')}]`);
     const [, heads, , size] = dims;
@@ -86,9 +95,13 @@ function cachesOf({ inputs, outputs }: Pick<Session, 'inputs' | 'outputs'>, pref
 }
 
 function int64(dims: readonly number[], value: (index: number) => number): TensorValue {
-  const data = new BigInt64Array(dims.reduce((product, dim) => product * dim, 1));
+  const data = new BigInt64Array(elements(dims));
   for (let i = 0; i < data.length; i++) data[i] = BigInt(value(i));
   return { dtype: 'int64', dims, data };
+}
+
+function ones(dims: readonly number[]): TensorValue {
+  return { dtype: 'int64', dims, data: new BigInt64Array(elements(dims)).fill(1n) };
 }
 
 function notText(problem: string): RuntimeError {

@@ -1,8 +1,12 @@
 import { type DecoderIo, decoderIo } from './decoder-io.ts';
 import { RuntimeError } from './errors.ts';
 import { KvCache } from './kv-cache.ts';
+import type { LocalSession } from './local-session.ts';
 import { chooseToken, type Sampling } from './sampling.ts';
-import type { Session } from './types.ts';
+import { makeTensor } from './tensors.ts';
+import type { TensorValue } from './types.ts';
+
+type Floats = Extract<TensorValue, { dtype: 'float32' }>;
 
 /** Tokens to read behind what the cache holds, and how the next is to be chosen. */
 export interface DecodeStep {
@@ -37,13 +41,14 @@ export interface DecodeAnswer {
  * @throws {RuntimeError} `runtime/not-text`
  */
 export class Decoder {
-  private readonly session: Session;
+  private readonly session: LocalSession;
   private readonly io: DecoderIo;
   private readonly cache: KvCache;
   /** What the cache holds, per row. */
   private rows: number[][] = [];
+  private logits: Floats | undefined;
 
-  constructor(session: Session) {
+  constructor(session: LocalSession) {
     this.session = session;
     this.io = decoderIo(session);
     this.cache = new KvCache(this.io);
@@ -51,7 +56,7 @@ export class Decoder {
 
   /** @throws {RuntimeError} as `Session.run`; the cache is then empty */
   async step({ ids, batch, past, adapter, choice }: DecodeStep): Promise<DecodeAnswer> {
-    const { io, cache, session } = this;
+    const { cache } = this;
     const length = ids.length / batch;
     if (!Number.isSafeInteger(length) || length === 0 || past > (batch === this.rows.length ? cache.length : 0))
       throw new RuntimeError('runtime/input', `${ids.length} tokens in ${batch} rows behind ${past}`);
@@ -62,20 +67,10 @@ export class Decoder {
       for (let i = r * length; i < (r + 1) * length; i++) row.push(ids[i] ?? 0);
     }
     try {
-      const feeds = {
-        ...cache.feeds(),
-        ...io.stepFeeds(ids, { batch, past, capacity: cache.capacity, lastOnly: true }),
-      };
-      const fetches = io.caches.map(({ output }) => output);
       const start = performance.now();
-      const outputs = await session.run(feeds, { fetches: choice ? ['logits', ...fetches] : fetches, adapter });
+      const logits = await this.run(ids, past, { adapter, wanted: choice !== undefined });
       const modelMs = performance.now() - start;
-      cache.take(outputs, length);
-      if (!choice) return { ids: [], modelMs };
-      const { logits } = outputs;
-      if (logits?.dtype !== 'float32')
-        throw new RuntimeError('runtime/not-text', `logits are ${logits?.dtype}, not float32`);
-      return { ids: this.choose(logits.data, logits.dims, choice), modelMs };
+      return { ids: choice && logits ? this.choose(logits, choice) : [], modelMs };
     } catch (error) {
       this.rows = [];
       cache.cut(0, 0);
@@ -83,12 +78,46 @@ export class Decoder {
     }
   }
 
-  private choose(logits: Float32Array, dims: readonly number[], { sampling, draws, allowed }: TokenChoice): number[] {
+  /** @returns `[batch, positions, vocabulary]`, where they are wanted */
+  private async run(
+    ids: readonly number[],
+    past: number,
+    { adapter, wanted }: { readonly adapter: string | null | undefined; readonly wanted: boolean },
+  ): Promise<Floats | undefined> {
+    const { io, cache, session } = this;
+    const batch = this.rows.length;
+    const length = ids.length / batch;
+    const step = io.stepFeeds(ids, { batch, past, lastOnly: true });
+    if (io.inPlace) {
+      const into = cache.room(length); // before the feeds: they may move for it
+      const logits = wanted ? this.roomForLogits(batch, io.keepsLast ? 1 : length) : undefined;
+      await session.runInPlace({ ...cache.feeds(), ...step }, logits ? { ...into, logits } : into, adapter);
+      cache.take(length, {});
+      return logits;
+    }
+    const fetches = io.caches.map(({ output }) => output);
+    const how = { fetches: wanted ? ['logits', ...fetches] : fetches, adapter };
+    const outputs = await session.run({ ...cache.feeds(), ...step }, how);
+    cache.take(length, outputs);
+    const { logits } = outputs;
+    if (wanted && logits?.dtype !== 'float32')
+      throw new RuntimeError('runtime/not-text', `logits are ${logits?.dtype}, not float32`);
+    return logits as Floats | undefined;
+  }
+
+  /** Made once for every shape that comes twice in a row. */
+  private roomForLogits(batch: number, positions: number): Floats {
+    const dims = [batch, positions, this.io.vocabulary ?? 0];
+    if (this.logits?.dims.join() !== dims.join()) this.logits = makeTensor('float32', dims) as Floats;
+    return this.logits;
+  }
+
+  private choose({ data, dims }: Floats, { sampling, draws, allowed }: TokenChoice): number[] {
     const [, positions = 0, size = 0] = dims;
     return this.rows.map((seen, r) => {
       const end = (r + 1) * positions * size;
       const chance = { draw: draws[r] ?? 0, allowed: allowed[r], seen };
-      return chooseToken(logits.subarray(end - size, end), sampling, chance);
+      return chooseToken(data.subarray(end - size, end), sampling, chance);
     });
   }
 }

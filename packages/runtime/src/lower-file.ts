@@ -34,7 +34,7 @@ export async function lowerFile({ modelPath, board, branches }: LoweringPlan, fo
     import('@flotilla/onnx'),
     import('@flotilla/lowering'),
   ]);
-  const { model, session, choices } = lowerModel(await openModel(modelPath), board, { cache: 'rows' });
+  const { model, session, choices } = lowerModel(await openModel(modelPath), board, { cache: 'in-place' });
   addBranches(model, branches);
   const externalData = { location: LOWERED_DATA, minBytes: 4096 };
   await writeModel(model, join(folder, LOWERED_MODEL), { externalData });

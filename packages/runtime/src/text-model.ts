@@ -93,7 +93,7 @@ export class TextModel {
     return this.alone(async () => {
       const empty = new KvCache(this.io);
       empty.cut(1, 0);
-      const place = { batch: 1, past: 0, capacity: 0, lastOnly: false };
+      const place = { batch: 1, past: 0, lastOnly: false };
       const feeds = { ...empty.feeds(), ...this.io.stepFeeds(ids, place) };
       const { logits } = await this.session.run(feeds, { fetches: ['logits'], adapter });
       if (logits?.dtype !== 'float32')

@@ -50,7 +50,7 @@ export interface Session {
 }
 
 export interface RunOptions {
-  /** Outputs to return. Default: all. */
+  /** Outputs to return. Default: all; of a decoder whose caches are written in place, all but these. */
   readonly fetches?: readonly string[] | undefined;
   /** The adapter for this run; null: none. Default: what `use` chose. */
   readonly adapter?: string | null | undefined;

@@ -79,7 +79,7 @@ export async function textBuilds(folder: string, say: (line: string) => void): P
   const builds: TextBuild[] = [{ name: 'fp32', path: source, options: { threads: 1 } }];
   const add = async (name: string, make: (model: Model) => Model | Promise<Model>) => {
     const path = join(folder, name.replaceAll(' ', '-'), 'model.onnx');
-    const lower = async (model: Model) => lowerModel(model, await loadBoard('host'), { cache: 'rows' });
+    const lower = async (model: Model) => lowerModel(model, await loadBoard('host'), { cache: 'in-place' });
     if (!(await exists(path))) {
       say(`${name} …`);
       const { model } = await lower(await make(await openModel(source)));

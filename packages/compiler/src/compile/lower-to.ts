@@ -39,7 +39,7 @@ export interface LoweredFile {
 /** Lowers a portable model for a board, into the folder; the session settings that lowering chose go with it. */
 export async function lowerTo(portable: SavedModel, board: Board, options: LowerOptions): Promise<LoweredFile> {
   const { folder, threads, tokenizer, name = 'lowered', adapters = [], signal } = options;
-  const lowered = lowerModel(await openModel(portable.files[0], { signal }), board, { cache: 'rows' });
+  const lowered = lowerModel(await openModel(portable.files[0], { signal }), board, { cache: 'in-place' });
   addBranches(lowered.model, branchesOf(adapters));
   const path = join(folder, `${name}-${board.boardClass}.onnx`);
   const { files } = await saveModel(lowered.model, path);

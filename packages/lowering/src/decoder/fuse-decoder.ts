@@ -6,10 +6,10 @@ import { keepLastLogits } from './last-logits.ts';
 import { fuseRmsNorms } from './rms-norm.ts';
 
 /**
- * What the keys and values of a step come out as. `full`: `present.*`, all of them, as the portable graph has it. `rows`:
- * `new.*`, those of the step alone; the caller keeps them in buffers that may be longer than what is in them.
+ * How a step gives its keys and values. `full`: `present.*`, as the portable graph has it. `in-place`: into the buffers
+ * that were fed, which are longer than what is in them.
  */
-export type CacheForm = 'full' | 'rows';
+export type CacheForm = 'full' | 'in-place';
 
 /**
  * A decoder with a KV cache as ONNX Runtime runs it fastest: RMSNorms fused, attention (with its rotary positions, where
@@ -25,19 +25,26 @@ export function fuseDecoder(graph: Graph, cache: CacheForm): readonly Choice[] {
   if (typeof attentions === 'string') {
     choices.push({ node: softmaxes[0]?.name ?? '', op: 'Softmax', kernel: 'Softmax (fp32)', reason: attentions });
   } else {
-    const fused = new GroupQueryAttentions(graph, inferTypes(graph), cache);
+    const form = vocabularyOf(graph) === undefined ? 'full' : cache;
+    const fused = new GroupQueryAttentions(graph, inferTypes(graph), form);
     for (const attention of attentions) {
       const { name } = attention.node;
       choices.push({ node: name, op: 'Softmax', kernel: 'GroupQueryAttention', reason: fused.fuse(attention) });
     }
     fused.finish();
-    if (cache === 'rows') keepLastLogits(graph);
+    if (form === 'in-place') keepLastLogits(graph);
     graph.removeDead();
   }
   choices.push(...fuseRmsNorms(graph));
   graph.removeDead();
   graph.model.setOpset('com.microsoft', 1);
   return choices;
+}
+
+/** Of the logits, where the model states it: who writes in place must know how much comes out. */
+function vocabularyOf(graph: Graph): number | undefined {
+  const size = graph.outputs.find(({ type }) => type?.dims?.length === 3)?.type?.dims?.[2];
+  return typeof size === 'number' ? size : undefined;
 }
 
 /** All or none: two kinds of caches in one model would need two ways of keeping them. In words, why none. */

@@ -16,6 +16,11 @@ import { firstHalf, matchRope, type Rope } from './rope.ts';
 const INT32 = 6;
 /** How many tokens a step attends to is counted in this input: the protocol of every decoder export. */
 const MASK = 'attention_mask';
+/**
+ * An output that stands first and holds nothing: a sequence, where ONNX Runtime's binding for Node stops to copy what was
+ * run. Whoever gives its own tensors for the others finds them written by then.
+ */
+export const IN_PLACE = 'written_in_place';
 
 /**
  * Puts `com.microsoft.GroupQueryAttention` in the place of attentions. Its past may be longer than what is in it: lengths
@@ -31,7 +36,6 @@ export class GroupQueryAttentions {
   private readonly counted: string;
   private readonly total: string;
   private readonly seqlens: string;
-  private newRows: readonly string[] | undefined;
 
   constructor(graph: Graph, types: ReadonlyMap<string, ValueType>, cache: CacheForm) {
     this.graph = graph;
@@ -75,20 +79,22 @@ export class GroupQueryAttentions {
       }),
     };
     const sum = graph.uniqueName(`${back.name || 'attention'}_fused`);
-    const presents = this.presentsOf(query, [key, value], back);
+    const presents = this.presentsOf([key, value]);
     const node = { opType: 'GroupQueryAttention', domain: 'com.microsoft', name: attention.node.name, attributes };
     const inputs = [query, ...rows, key.past, value.past, this.seqlens, this.total, ...tables, ...scales];
-    graph.addNode({ ...node, inputs: trimmed(inputs), outputs: [sum, ...presents.names] }, { before: back });
-    for (const slice of presents.slices) graph.addNode(slice, { before: back });
+    graph.addNode({ ...node, inputs: trimmed(inputs), outputs: [sum, ...presents] }, { before: back });
     this.join(back, sum, heads, key.size);
     const positions = ropes ? 'rotary positions in it' : 'positions left outside';
     return `${heads} heads on ${key.heads}, ${positions}${key.scale === undefined ? '' : ', int8 cache'}`;
   }
 
-  /** The graph's outputs, `present.*` replaced where only new rows come out. */
+  /** The graph's outputs: where a cache is written in place, it has the length of what is fed, and nothing is copied. */
   finish(): void {
     const { graph, outputs } = this;
-    if (outputs.size > 0) graph.setOutputs(graph.outputs.map((info) => outputs.get(info.name) ?? info));
+    if (outputs.size === 0) return;
+    graph.addNode({ opType: 'SequenceEmpty', inputs: [], outputs: [IN_PLACE] });
+    const infos = graph.outputs.map((info) => outputs.get(info.name) ?? info);
+    graph.setOutputs([{ name: IN_PLACE, type: undefined }, ...infos]);
   }
 
   private headsOf({ q, key }: Attention): number {
@@ -132,37 +138,15 @@ export class GroupQueryAttentions {
     return add('Reshape', [back, this.ints([0, 0, heads * size])]);
   }
 
-  private presentsOf(
-    query: string,
-    caches: readonly Cache[],
-    before: Node,
-  ): { readonly names: readonly string[]; readonly slices: readonly NewNode[] } {
-    const { graph } = this;
-    const joins = caches.map(({ present }) => graph.producer(present));
-    if (this.cache === 'full') {
-      for (const join of joins) if (join) graph.removeNode(join);
-      return { names: caches.map(({ present }) => present), slices: [] };
+  /** The names of both whole caches, which come out of the kernel in the place of what joined them. */
+  private presentsOf(caches: readonly Cache[]): readonly string[] {
+    for (const { present, past } of caches) {
+      const join = this.graph.producer(present);
+      if (join) this.graph.removeNode(join);
+      const type = this.graph.inputs.find(({ name }) => name === past)?.type;
+      if (this.cache === 'in-place') this.outputs.set(present, { name: present, type });
     }
-    this.newRows ??= this.rangeOfNewRows(query, before);
-    const names = caches.map(({ present }) => graph.uniqueName(`${present}_all`));
-    const slices = caches.map(({ present, past, heads, size }, i) => {
-      const name = rowsName(graph, present);
-      const dtype = graph.inputs.find((input) => input.name === past)?.type?.dtype ?? 'float32';
-      this.outputs.set(present, { name, type: { dtype, dims: ['batch_size', heads, 'sequence_length', size] } });
-      return { opType: 'Slice', inputs: [names[i] ?? '', ...(this.newRows ?? [])], outputs: [name] };
-    });
-    return { names, slices };
-  }
-
-  /** Slice's starts, ends and axes for the rows of this step: `[past, past + length)`, whatever the buffer's length. */
-  private rangeOfNewRows(query: string, before: Node): readonly string[] {
-    const { graph } = this;
-    const op = (opType: string, inputs: string[], attributes = {}) =>
-      graph.addNode({ opType, inputs, outputs: [graph.uniqueName(`rows_${opType}`)], attributes }, { before })
-        .outputs[0] ?? '';
-    const total = op('ReduceMax', [this.counted], { keepdims: { int: 1 } });
-    const length = op('Gather', [op('Shape', [query]), this.ints([1])]);
-    return [op('Sub', [total, length]), total, this.ints([2])];
+    return caches.map(({ present }) => present);
   }
 
   /** Puts the sum `[batch, length, heads · size]` where the heads' joined results were read. */
@@ -206,12 +190,6 @@ export class GroupQueryAttentions {
 function concatenated(graph: Graph, value: string): readonly (number | undefined)[] | undefined {
   const concat = madeBy(graph, value, 'Concat');
   return concat?.inputs.map((part) => constantInts(graph, part)?.[0]);
-}
-
-/** `present.0.key` → `new.0.key`. */
-function rowsName(graph: Graph, present: string): string {
-  const name = present.startsWith('present') ? `new${present.slice('present'.length)}` : `${present}.new`;
-  return graph.uniqueName(name);
 }
 
 function trimmed(inputs: readonly string[]): readonly string[] {
