@@ -31,6 +31,8 @@ export interface StepPlace {
   readonly batch: number;
   /** Tokens in the cache. */
   readonly past: number;
+  /** Of the attention mask, where the cache has room to spare: one shape for many steps, which ONNX Runtime plans for once. */
+  readonly width?: number | undefined;
   /** Whether only the last position's logits are wanted: a model that `keepsLast` then computes no others. */
   readonly lastOnly: boolean;
 }
@@ -54,10 +56,10 @@ export function decoderIo(session: Pick<Session, 'inputs' | 'outputs'>): Decoder
     vocabulary: typeof last === 'number' ? last : undefined,
     caches,
     inPlace: writesInPlace(session),
-    stepFeeds(ids, { batch, past, lastOnly }) {
+    stepFeeds(ids, { batch, past, width, lastOnly }) {
       const length = ids.length / batch;
       const feeds: { [name: string]: TensorValue } = { input_ids: int64([batch, length], (i) => ids[i] ?? 0) };
-      if (inputs.has('attention_mask')) feeds['attention_mask'] = ones([batch, past + length]);
+      if (inputs.has('attention_mask')) feeds['attention_mask'] = mask([batch, width ?? past + length], past + length);
       if (inputs.has('position_ids')) feeds['position_ids'] = int64([batch, length], (i) => past + (i % length));
       if (keepRank !== undefined)
         feeds['num_logits_to_keep'] = int64(keepRank === 0 ? [] : [1], () => (lastOnly ? 1 : 0));
@@ -100,8 +102,11 @@ function int64(dims: readonly number[], value: (index: number) => number): Tenso
   return { dtype: 'int64', dims, data };
 }
 
-function ones(dims: readonly number[]): TensorValue {
-  return { dtype: 'int64', dims, data: new BigInt64Array(elements(dims)).fill(1n) };
+function mask(dims: readonly [rows: number, width: number], valid: number): TensorValue {
+  const [rows, width] = dims;
+  const data = new BigInt64Array(rows * width);
+  for (let r = 0; r < rows; r++) data.fill(1n, r * width, r * width + valid);
+  return { dtype: 'int64', dims, data };
 }
 
 function notText(problem: string): RuntimeError {

@@ -87,14 +87,16 @@ export class Decoder {
     const { io, cache, session } = this;
     const batch = this.rows.length;
     const length = ids.length / batch;
-    const step = io.stepFeeds(ids, { batch, past, lastOnly: true });
+    const place = { batch, past, lastOnly: true };
     if (io.inPlace) {
       const into = cache.room(length); // before the feeds: they may move for it
+      const step = io.stepFeeds(ids, { ...place, width: cache.capacity });
       const logits = wanted ? this.roomForLogits(batch, io.keepsLast ? 1 : length) : undefined;
       await session.runInPlace({ ...cache.feeds(), ...step }, logits ? { ...into, logits } : into, adapter);
       cache.take(length, {});
       return logits;
     }
+    const step = io.stepFeeds(ids, place);
     const fetches = io.caches.map(({ output }) => output);
     const how = { fetches: wanted ? ['logits', ...fetches] : fetches, adapter };
     const outputs = await session.run({ ...cache.feeds(), ...step }, how);

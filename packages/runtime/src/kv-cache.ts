@@ -14,9 +14,9 @@ const LEAST_GROWTH = 32;
  */
 export class KvCache {
   length = 0;
+  capacity = 0;
   private readonly io: DecoderIo;
   private batch = 0;
-  private capacity = 0;
   private tensors: Numbers[] = [];
 
   constructor(io: DecoderIo) {
