@@ -2,10 +2,9 @@ import { QuantError } from '../errors.ts';
 import { walkColumns } from '../linalg/error-spread.ts';
 import type { HessianFactor } from '../linalg/hessian.ts';
 import { roundHalfEven } from '../int8/round.ts';
-import type { BlockGrid } from './grid.ts';
 import { packNibbles } from './nibbles.ts';
 import type { Int4Blocks } from './quantize.ts';
-import { findGrid } from './search.ts';
+import { findBlocks } from './search.ts';
 
 export interface GptqOptions {
   readonly rows: number;
@@ -37,7 +36,10 @@ export function gptqInt4(
   if (w.length !== rows * cols || factor.cols !== cols || !(block >= 1)) {
     throw new QuantError('quant/shape', `${w.length} weights, a Hessian of ${factor.cols}, for ${rows} × ${cols}`);
   }
-  const grids = blockGrids(w, options, factor.energy);
+  const { clip = 'mse', bf16Scales = false } = options;
+  const search = { symmetric, clip, bf16: bf16Scales, importance: factor.energy, levels: false };
+  const grids = findBlocks(w, { rows, cols, inner: 1, block }, search);
+  const perRow = Math.ceil(cols / block);
   const lowest = symmetric ? -8 : 0;
   const q = new Uint8Array(w.length);
   const work = permutedColumns(w, order, rows);
@@ -45,7 +47,7 @@ export function gptqInt4(
     const column = order[i];
     const pivot = upper[i * cols + i];
     for (let r = 0; r < rows; r++) {
-      const grid = r * grids.perRow + Math.floor(column / block);
+      const grid = r * perRow + Math.floor(column / block);
       const scale = grids.scale[grid];
       const zero = grids.zeroPoint[grid];
       const value = work[start + r];
@@ -56,35 +58,6 @@ export function gptqInt4(
   });
   const zeroPoint = symmetric ? undefined : packNibbles(grids.zeroPoint);
   return { q: packNibbles(q), scale: grids.scale, zeroPoint };
-}
-
-interface Grids {
-  readonly perRow: number;
-  readonly scale: Float32Array;
-  readonly zeroPoint: Uint8Array;
-}
-
-function blockGrids(w: Float32Array, options: GptqOptions, energy: Float64Array): Grids {
-  const { rows, cols, block, symmetric = false, clip = 'mse', bf16Scales = false } = options;
-  const perRow = Math.ceil(cols / block);
-  const scale = new Float32Array(rows * perRow);
-  const zeroPoint = new Uint8Array(scale.length);
-  const values = new Float64Array(block);
-  const grid: BlockGrid = { scale: 1, zeroPoint: 0 };
-  for (let r = 0; r < rows; r++) {
-    for (let b = 0; b < perRow; b++) {
-      const count = Math.min(block, cols - b * block);
-      for (let k = 0; k < count; k++) {
-        values[k] = w[r * cols + b * block + k];
-        if (!Number.isFinite(values[k])) throw new QuantError('quant/not-finite', `weight ${r * cols + b * block + k}`);
-      }
-      const importance = energy.subarray(b * block, b * block + count);
-      findGrid({ values, importance, count }, { symmetric, clip, bf16: bf16Scales }, grid);
-      scale[r * perRow + b] = grid.scale;
-      zeroPoint[r * perRow + b] = grid.zeroPoint;
-    }
-  }
-  return { perRow, scale, zeroPoint };
 }
 
 /** `[cols, rows]` in processing order: the inner loops then run along memory. */

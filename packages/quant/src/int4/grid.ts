@@ -11,28 +11,21 @@ export interface BlockGrid {
 export interface GridOptions {
   /** int4 in −8…7 without a zero point, instead of uint4 in 0…15 with one. */
   readonly symmetric: boolean;
-  /**
-   * none: the whole range; mse: the part of it with the least squared error; hqq: the least error to the power of 0.7,
-   * found by half-quadratic splitting.
-   */
-  readonly clip: 'none' | 'mse' | 'hqq';
   /** Scales that bfloat16 holds exactly. */
   readonly bf16: boolean;
 }
 
-/** A block's weights; only the first `count` of the arrays are valid. */
+/** A block's weights, the first `count` of the array. */
 export interface BlockValues {
   readonly values: Float64Array;
-  /** What an error of each weight costs; ones where all cost the same. */
-  readonly importance: Float64Array;
   readonly count: number;
 }
 
 /** A subnormal step would be flushed to 0 on some CPUs; such a block is stored as zeros. */
-const SMALLEST = 2 ** -126;
+export const SMALLEST = 2 ** -126;
 
 /** The largest float32, less what a rounded quotient may be over. */
-const LARGEST = (2 - 2 ** -22) * 2 ** 127;
+export const LARGEST = (2 - 2 ** -22) * 2 ** 127;
 
 /**
  * The whole range: uint4 from `min(w, 0)` to `max(w, 0)`, so that 0 is on the grid; int4 with max|w| on ±7, so that −w

@@ -8,7 +8,9 @@ import { QuantError } from '../errors.ts';
  */
 export function packNibbles(values: Uint8Array | Int8Array): Uint8Array {
   const packed = new Uint8Array((values.length + 1) >> 1);
-  for (let i = 0; i < values.length; i++) packed[i >> 1] |= (values[i] & 15) << ((i & 1) << 2);
+  const pairs = values.length >> 1;
+  for (let i = 0; i < pairs; i++) packed[i] = (values[2 * i] & 15) | ((values[2 * i + 1] & 15) << 4);
+  if (values.length % 2 === 1) packed[pairs] = values[2 * pairs] & 15;
   return packed;
 }
 

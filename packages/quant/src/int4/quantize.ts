@@ -1,8 +1,6 @@
 import { QuantError } from '../errors.ts';
-import { roundHalfEven } from '../int8/round.ts';
-import type { BlockGrid } from './grid.ts';
 import { packNibbles } from './nibbles.ts';
-import { findGrid } from './search.ts';
+import { findBlocks } from './search.ts';
 
 export interface Int4Options {
   /** Rows, the axes before the blocked one multiplied together. */
@@ -44,33 +42,13 @@ export interface Int4Blocks {
  */
 export function quantizeInt4(w: Float32Array, options: Int4Options): Int4Blocks {
   const { rows, cols, inner = 1, block, symmetric = false, clip = 'mse', importance, bf16Scales = false } = options;
-  const blocks = countBlocks(w.length, options);
+  countBlocks(w.length, options);
   if (importance && importance.length !== cols)
     throw new QuantError('quant/shape', `${importance.length} importances for ${cols} columns`);
-  const q = new Uint8Array(w.length);
-  const scale = new Float32Array(rows * blocks * inner);
-  const zeroPoint = new Uint8Array(scale.length);
-  const values = new Float64Array(Math.min(block, cols));
-  const same = new Float64Array(values.length).fill(1);
-  const grid: BlockGrid = { scale: 1, zeroPoint: 0 };
-  const search = { symmetric, clip, bf16: bf16Scales };
-  const lowest = symmetric ? -8 : 0;
-  for (let r = 0; r < rows; r++) {
-    for (let b = 0; b < blocks; b++) {
-      const count = Math.min(block, cols - b * block);
-      const costs = importance?.subarray(b * block, b * block + count) ?? same;
-      for (let i = 0; i < inner; i++) {
-        const first = (r * cols + b * block) * inner + i;
-        for (let k = 0; k < count; k++) values[k] = finite(w, first + k * inner);
-        findGrid({ values, importance: costs, count }, search, grid);
-        const at = (r * blocks + b) * inner + i;
-        scale[at] = grid.scale;
-        zeroPoint[at] = grid.zeroPoint;
-        for (let k = 0; k < count; k++) q[first + k * inner] = toGrid(values[k], grid, lowest);
-      }
-    }
-  }
-  return { q: packNibbles(q), scale, zeroPoint: symmetric ? undefined : packNibbles(zeroPoint) };
+  const sizes = { rows, cols, inner, block };
+  const found = findBlocks(w, sizes, { symmetric, clip, bf16: bf16Scales, importance, levels: true });
+  const zeroPoint = symmetric ? undefined : packNibbles(found.zeroPoint);
+  return { q: packNibbles(found.levels), scale: found.scale, zeroPoint };
 }
 
 /**
@@ -106,14 +84,4 @@ function countBlocks(length: number, { rows, cols, inner = 1, block }: Int4Optio
     throw new QuantError('quant/shape', `${length} weights are not ${rows} × ${cols} × ${inner}`);
   }
   return Math.ceil(cols / block);
-}
-
-function finite(w: Float32Array, index: number): number {
-  const value = w[index];
-  if (!Number.isFinite(value)) throw new QuantError('quant/not-finite', `weight ${index} is ${value}`);
-  return value;
-}
-
-function toGrid(value: number, { scale, zeroPoint }: BlockGrid, lowest: number): number {
-  return Math.max(lowest, Math.min(lowest + 15, roundHalfEven(value / scale) + zeroPoint));
 }

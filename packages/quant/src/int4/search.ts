@@ -1,58 +1,52 @@
-import { type BlockGrid, type BlockValues, fullGrid, type GridOptions, setGrid, storedScale } from './grid.ts';
+import { QuantError } from '../errors.ts';
+import { roundHalfEven } from '../int8/round.ts';
+import { type BlockKernelOptions, type BlockResult, type BlockSizes, runBlocks } from './block-kernel.ts';
+import { type BlockGrid, fullGrid } from './grid.ts';
 import { hqqGrid } from './hqq.ts';
 
-/** Shares of the full range that are tried: outliers are cut off where that costs less than the finer step gains. */
-const SHARES = [1, 0.97, 0.94, 0.91, 0.88, 0.85, 0.82, 0.79, 0.76, 0.73, 0.7, 0.65, 0.6];
-
-/** Chooses a block's grid by the options' rule. */
-export function findGrid(block: BlockValues, options: GridOptions, grid: BlockGrid): void {
-  if (!fullGrid(block, options, grid)) return;
-  if (options.clip === 'mse') searchGrid(block, options, grid);
-  else if (options.clip === 'hqq') hqqGrid(block, options, grid);
+export interface FindOptions extends Omit<BlockKernelOptions, 'search'> {
+  readonly clip: 'none' | 'mse' | 'hqq';
 }
-
-/** Least squared error, each weight's counted by its importance. Starts from the full range. */
-function searchGrid(block: BlockValues, { symmetric, bf16 }: GridOptions, grid: BlockGrid): void {
-  const { scale: step, zeroPoint: nearest } = grid;
-  let best = 0;
-  // Other zero points shift the grid: by half a step they sometimes fit better, and where one end is cut by more.
-  for (const zeroPoint of symmetric ? [0] : [nearest, nearest - 1, nearest + 1]) {
-    if (zeroPoint < 0 || zeroPoint > 15) continue;
-    const [low, high] = symmetric ? [-8, 7] : [-zeroPoint, 15 - zeroPoint];
-    for (const share of SHARES) {
-      const gain = fitScale(block, { step: step * share, low, high, bf16 });
-      if (gain > best && setGrid(grid, fitted, zeroPoint, { outermost: Math.max(-low, high), bf16 })) best = gain;
-    }
-  }
-}
-
-/** What `fitScale` found: a return value of its own for each of millions of calls would keep the collector busy. */
-let fitted = 0;
 
 /**
- * Rounds to levels `l = clamp(round(w / step), low, high)`; then `scale = Σhwl / Σhl²` is the least-squares scale for them,
- * and a stored scale s brings the error down from `Σhw²` by `2s·Σhwl − s²·Σhl²`.
- * @returns that gain; the scale is left in `fitted`
+ * Chooses the grids of all blocks of `[rows, cols, inner]` by the options' rule; levels where asked for.
+ * @throws {QuantError} `quant/not-finite` naming the first index that is NaN or infinite
  */
-function fitScale(
-  { values, importance, count }: BlockValues,
-  {
-    step,
-    low,
-    high,
-    bf16,
-  }: { readonly step: number; readonly low: number; readonly high: number; readonly bf16: boolean },
-): number {
-  let wl = 0;
-  let ll = 0;
-  for (let i = 0; i < count; i++) {
-    const nearest = values[i] / step + 6755399441055744 - 6755399441055744; // ties to even, see roundHalfEven
-    const level = nearest < low ? low : nearest > high ? high : nearest;
-    const weighted = importance[i] * level;
-    wl += values[i] * weighted;
-    ll += level * weighted;
+export function findBlocks(w: Float32Array, sizes: BlockSizes, { clip, ...options }: FindOptions): BlockResult {
+  if (clip === 'hqq') return hqqBlocks(w, sizes, options);
+  return runBlocks(w, sizes, { ...options, search: clip === 'mse' });
+}
+
+function hqqBlocks(w: Float32Array, sizes: BlockSizes, options: Omit<FindOptions, 'clip'>): BlockResult {
+  const { rows, cols, inner, block } = sizes;
+  const blocks = Math.ceil(cols / block);
+  const scale = new Float32Array(rows * blocks * inner);
+  const zeroPoint = new Uint8Array(scale.length);
+  const levels = new Uint8Array(options.levels ? w.length : 0);
+  const values = new Float64Array(Math.min(block, cols));
+  const grid: BlockGrid = { scale: 1, zeroPoint: 0 };
+  for (let at = 0; at < scale.length; at++) {
+    const b = Math.floor(at / inner) % blocks;
+    const row = Math.floor(at / inner / blocks);
+    const count = Math.min(block, cols - b * block);
+    const first = (row * cols + b * block) * inner + (at % inner);
+    for (let k = 0; k < count; k++) values[k] = finite(w, first + k * inner);
+    const found = { values, count };
+    if (fullGrid(found, options, grid)) hqqGrid(found, options, grid);
+    scale[at] = grid.scale;
+    zeroPoint[at] = grid.zeroPoint;
+    if (!options.levels) continue;
+    for (let k = 0; k < count; k++) levels[first + k * inner] = levelOf(values[k], grid, options.symmetric ? -8 : 0);
   }
-  if (!(ll > 0)) return 0;
-  fitted = storedScale(wl / ll, bf16);
-  return 2 * fitted * wl - fitted * fitted * ll;
+  return { scale, zeroPoint, levels };
+}
+
+function finite(w: Float32Array, index: number): number {
+  const value = w[index];
+  if (!Number.isFinite(value)) throw new QuantError('quant/not-finite', `weight ${index} is ${value}`);
+  return value;
+}
+
+function levelOf(value: number, { scale, zeroPoint }: BlockGrid, lowest: number): number {
+  return Math.max(lowest, Math.min(lowest + 15, roundHalfEven(value / scale) + zeroPoint));
 }
