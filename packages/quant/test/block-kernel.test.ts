@@ -49,6 +49,8 @@ test('a weight that needs more than a piece of memory, piece by piece, is as in 
   const half = w.length / 2;
   const second = runBlocks(w.slice(half), { rows: 1, cols: 32, inner, block: 32 }, options);
   expect(made.scale.slice(inner).every((scale, i) => scale === second.scale[i])).toBe(true);
+  const grids = runBlocks(w, { rows: 1, cols, inner, block: 32 }, { ...options, levels: false });
+  expect(grids.scale.every((scale, i) => scale === made.scale[i])).toBe(true);
   expect(made.levels.slice(half).every((level, i) => level === second.levels[i])).toBe(true);
 });
 

@@ -51,7 +51,7 @@ export function runBlocks(w: Float32Array, sizes: BlockSizes, options: BlockKern
     if (!made) throw notFinite(w, first);
     scale.set(made.scale, firstBlock);
     zeroPoint.set(made.zeroPoint, firstBlock);
-    levels.set(made.levels, first);
+    if (options.levels) levels.set(made.levels, first);
   }
   return { scale, zeroPoint, levels };
 }
