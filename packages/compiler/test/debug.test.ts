@@ -104,6 +104,25 @@ describe('debug', () => {
     },
   );
 
+  test('finds values that are called otherwise by their place in the graph', async () => {
+    const rename = ({ graph }: Model): void => {
+      for (const [at, node] of Array.from(graph.nodes).entries())
+        for (const [index, output] of node.outputs.entries()) {
+          if (output === '' || graph.isOutput(output)) continue;
+          node.setOutput(index, `${(at * 7) % 101}`);
+          graph.replaceUses(output, `${(at * 7) % 101}`);
+        }
+    };
+    const spoilt = await made('renamed.onnx', 8, right, (model) => {
+      scaleWeight(model, 'second', 4);
+      rename(model);
+    });
+    const { firstDivergence, matched, unmatched } = await debug(spoilt, { against: right, data, samples: 2 });
+    expect(firstDivergence).toMatchObject({ node: 'second', ownGain: expect.closeTo(4, 0) as number });
+    expect(unmatched).toEqual([]);
+    expect(matched).toBeGreaterThan(10);
+  });
+
   test('looks into the branches of an If', async () => {
     const source = await openModel(right);
     const inner = [...source.graph.walk()].find(({ name }) => name === 'inner') as Node;

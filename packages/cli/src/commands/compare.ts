@@ -3,6 +3,7 @@ import type { CommandModule } from 'yargs';
 import { untilInterrupted } from '../interrupt.ts';
 import { atLeast, threadsOption } from '../options.ts';
 import { type Globals, print } from '../output.ts';
+import { type Progress, progressBar } from '../progress.ts';
 import { bytes, ms, percent, table } from '../text.ts';
 
 interface Args extends Globals {
@@ -27,7 +28,11 @@ export const compare: CommandModule<Globals, Args> = {
       .example('flotilla compare int8.json int4.json', 'two reports of compile --json'),
   async handler({ a, b, threads, all, ...argv }) {
     const seconds = atLeast('seconds', argv.seconds, 0);
-    const report = await compareBoth(a, b, { seconds, threads, signal: untilInterrupted() });
+    const bar = progressBar(argv);
+    const onProgress = (progress: Progress): void => bar.update(progress);
+    const report = await compareBoth(a, b, { seconds, threads, signal: untilInterrupted(), onProgress }).finally(() =>
+      bar.end(),
+    );
     print(argv, report, (r) => compareText(r, all ? Number.POSITIVE_INFINITY : SHOWN));
   },
 };

@@ -51,6 +51,7 @@ export interface CompareOptions {
   readonly seconds?: number | undefined;
   readonly threads?: number | undefined;
   readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: { step: string; done: number; total: number | undefined }) => void) | undefined;
 }
 
 /**
@@ -58,8 +59,11 @@ export interface CompareOptions {
  * @throws {CompilerError} `compiler/data` for a file that is none of these; what checkpoint, onnx, pack and runtime throw
  */
 export async function compare(a: string, b: string, options: CompareOptions = {}): Promise<CompareReport> {
-  const [left, right] = [await openSide(a, options.signal), await openSide(b, options.signal)];
-  const { seconds = 0.2 } = options;
+  const { seconds = 0.2, signal, onProgress } = options;
+  onProgress?.({ step: 'read', done: 0, total: 2 });
+  const left = await openSide(a, signal);
+  onProgress?.({ step: 'read', done: 1, total: 2 });
+  const right = await openSide(b, signal);
   const measured = left.weights && right.weights && seconds > 0 ? await measure(a, b, seconds, options) : null;
   const [before, after] = [
     { ...left.side, p50Us: measured?.fp32.p50Us ?? left.side.p50Us },
@@ -71,7 +75,7 @@ export async function compare(a: string, b: string, options: CompareOptions = {}
     b: after,
     ratio: after.modelBytes / before.modelBytes,
     latency: known === null ? null : { speedup: measured?.speedup ?? known, interval: measured?.interval ?? null },
-    tensors: left.weights && right.weights ? changes(left.weights, right.weights) : [],
+    tensors: left.weights && right.weights ? changes(left.weights, right.weights, onProgress) : [],
   };
 }
 
@@ -148,11 +152,16 @@ function byFormat(weights: readonly HeldWeight[]): ComparedSide['formats'] {
   return Object.fromEntries([...formats].toSorted((x, y) => y[1].bytes - x[1].bytes));
 }
 
-function changes(a: readonly HeldWeight[], b: readonly HeldWeight[]): WeightChange[] {
+function changes(
+  a: readonly HeldWeight[],
+  b: readonly HeldWeight[],
+  onProgress: CompareOptions['onProgress'],
+): WeightChange[] {
   const [left, right] = [a, b].map((all) => new Map(all.map((held) => [held.node, held])));
   const nodes = new Set([...a, ...b].map(({ node }) => node));
   const found: WeightChange[] = [];
-  for (const node of nodes) {
+  for (const [index, node] of [...nodes].entries()) {
+    onProgress?.({ step: 'weights', done: index, total: nodes.size });
     const [before, after] = [left?.get(node), right?.get(node)];
     const sqnrDb = before && after ? difference(before, after) : null;
     if (before?.format === after?.format && before?.bytes === after?.bytes && sqnrDb === null) continue;
@@ -183,7 +192,7 @@ async function measure(
   a: string,
   b: string,
   seconds: number,
-  { threads, signal }: CompareOptions,
+  { threads, signal, onProgress }: CompareOptions,
 ): Promise<LatencyReport | null> {
   const left = await openJudged(a, { threads, signal });
   const right = await openJudged(b, { threads, signal }).catch(async (error: unknown) => {
@@ -196,7 +205,11 @@ async function measure(
     const madeUp = isText ? [] : await suitableInputs(left.session, opened.model.graph);
     const feeds = await latencyFeeds({ data: undefined, isText, madeUp });
     if (feeds(left.session.inputs).length === 0) return null;
-    return await compareLatency(left.session, right.session, feeds, { seconds, signal });
+    return await compareLatency(left.session, right.session, feeds, {
+      seconds,
+      signal,
+      onRound: (done, total) => onProgress?.({ step: 'measure', done, total }),
+    });
   } finally {
     await opened.close();
     await left.close();

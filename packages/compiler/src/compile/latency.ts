@@ -20,6 +20,7 @@ export interface LatencyOptions {
   /** The fp32 model after clean-up, measured in the same rounds. */
   readonly cleaned?: LoadedSession | undefined;
   readonly signal?: AbortSignal | undefined;
+  readonly onRound?: ((done: number, total: number) => void) | undefined;
 }
 
 /** Rounds in which all are measured in turn: what else the machine does hits all alike. */
@@ -33,7 +34,7 @@ export async function compareLatency(
   fp32: LoadedSession,
   quantized: LoadedSession,
   feeds: (inputs: readonly SessionInput[]) => readonly Tensors[],
-  { seconds, cleaned, signal }: LatencyOptions,
+  { seconds, cleaned, signal, onRound }: LatencyOptions,
 ): Promise<LatencyReport> {
   const rounds: { fp32: number; quantized: number; cleaned: number }[] = [];
   const measure = async (session: LoadedSession): Promise<number> => {
@@ -50,6 +51,7 @@ export async function compareLatency(
       quantized: await measure(quantized),
       cleaned: cleaned ? await measure(cleaned) : Number.NaN,
     });
+    onRound?.(round + 1, ROUNDS);
   }
   const beside = (key: 'quantized' | 'cleaned') => {
     const ratios = rounds.map((round) => round.fp32 / round[key]);

@@ -4,6 +4,7 @@ import { type Exposed, exposeValues } from '../analyze/expose.ts';
 import { openModelSession } from '../calibrate/model-session.ts';
 import { CompilerError } from '../errors.ts';
 import type { CalibrationData } from '../runner.ts';
+import { alignValues } from './align-values.ts';
 import { asNumber, Deviation } from './deviation.ts';
 import { cutAt } from './given-values.ts';
 import { addressOf, stretchTo } from './stretches.ts';
@@ -40,7 +41,8 @@ export interface Compared {
 
 /**
  * The error at every value that a model shares with a right one. A rewrite may have given an old name to another value:
- * of several right models (as it came, and cleaned up) the one that fits better counts, value by value.
+ * of several right models (as it came, and cleaned up) the one that fits better counts, value by value; and where the
+ * models' structure says that a value is called otherwise, that one too.
  * Memory: one sample's values, once a model.
  * @throws {CompilerError} `compiler/graph` where no value matches; `compiler/calibration`
  */
@@ -53,7 +55,8 @@ export async function compareNodes(
   const opened: Probe[] = [];
   try {
     for (const model of [suspect, ...right]) opened.push(await openProbe(model));
-    const [own, ...references] = opened as [Probe, ...Probe[]];
+    const [own, ...named] = opened as [Probe, ...Probe[]];
+    const references = [...named, ...right.flatMap((model, index) => byStructure(suspect, model, named[index]))];
     const { samples, deviations } = await runThrough(own, references, data, options);
     const best = new Map<string, number>();
     for (const [key, all] of deviations) {
@@ -93,6 +96,21 @@ export async function compareNodes(
   } finally {
     for (const { session } of opened) await session.close();
   }
+}
+
+/**
+ * A right model's values under the names that the same values have in the suspect, where those are others. A name that
+ * both have, for a value that the same operator gives, is believed.
+ */
+function byStructure(suspect: Model, model: Model, probe: Probe | undefined): readonly Probe[] {
+  const outputs = new Map<string, string>();
+  for (const [value, counterpart] of alignValues(suspect.graph, model.graph)) {
+    const output = probe?.outputs.get(counterpart);
+    const namesake = model.graph.producer(value)?.opType;
+    const isNamed = namesake !== undefined && namesake === suspect.graph.producer(value)?.opType;
+    if (value !== counterpart && !isNamed && output !== undefined) outputs.set(value, output);
+  }
+  return probe === undefined || outputs.size === 0 ? [] : [{ ...probe, outputs }];
 }
 
 interface Probe {
