@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { provisionAgent } from '@flotilla/agent';
 import { compile } from '@flotilla/compiler';
 import { ControllerClient } from '@flotilla/controller';
-import { generateKey, openPack, writeKeyPair } from '@flotilla/pack';
+import { createPack, generateKey, openPack, readAdapter, writeAdapter, writeKeyPair } from '@flotilla/pack';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { ControllerProcess, freePort } from '../../packages/controller/test/support/controller-process.ts';
 import { databaseTemplate, dataDir } from '../../packages/controller/test/support/data-dir.ts';
@@ -37,9 +37,11 @@ beforeAll(async () => {
   const identity = JSON.parse(await readFile(file, 'utf8')) as { readonly [key: string]: unknown };
   await writeFile(file, JSON.stringify({ ...identity, brokerUrl: `mqtt://127.0.0.1:${wire.port}` }));
   agent = spawnAgent(identityDir, join(root, 'data'));
-  const options = { weights: 'int4', method: 'rtn', loraMode: 'branch', latencySeconds: 0, floor: 0, boards: ['host'] };
-  await compile(llama, join(root, 'base.pack'), { ...options, key });
-  await compile(llama, join(root, 'intents.pack'), { ...options, key, lora: [lora] });
+  const options = { loraMode: 'rebuild', latencySeconds: 0, floor: 0, boards: ['host'], key };
+  const basePack = join(root, 'base.pack');
+  await compile(llama, basePack, { ...options, weights: 'int4', method: 'rtn' });
+  await compile(llama, join(root, 'rebuilt.pack'), { ...options, basePack, lora: [lora] });
+  await putBeside(basePack, join(root, 'rebuilt.pack'), join(root, 'intents.pack'));
 }, 180_000);
 afterAll(async () => {
   await stopAgent(agent);
@@ -47,6 +49,9 @@ afterAll(async () => {
   wire.server.close();
   await rm(root, { recursive: true, force: true });
 });
+
+/** Two bytes for each of the adapter's numbers. */
+const FACTORS = 2 * 299_008;
 
 test('a device that has the base fetches the factors, and hardly more; a call chooses the adapter', async () => {
   const whole = await rollOut('base.pack', '1.0.0');
@@ -56,17 +61,36 @@ test('a device that has the base fetches the factors, and hardly more; a call ch
   await pack.close();
   expect(whole).toBeGreaterThan(model?.bytes ?? Infinity);
   expect(update).toBeGreaterThan(factors?.bytes ?? Infinity);
-  expect(update).toBeLessThan(1.1 * 2 * 299_008); // two bytes for each of the adapter's numbers
+  expect(update).toBeLessThan(1.1 * FACTORS);
   const ask = { name: 'commands', prompt: 'kindly switch off the space heater in the attic =>', maxTokens: 32 };
-  expect((await client.call('pi-1', { ...ask, adapter: 'intents-lora' })).text).toMatch(
-    /"intent":"off","device":"heater"/,
-  );
+  expect((await client.call('pi-1', { ...ask, adapter: 'intents' })).text).toMatch(/"intent":"off","device":"heater"/);
   expect((await client.call('pi-1', ask)).text).not.toContain('"intent"');
   await expect(client.call('pi-1', { ...ask, adapter: 'other' })).rejects.toMatchObject({
     code: 'controller/device-error',
-    message: expect.stringContaining('there are intents-lora'),
+    message: expect.stringContaining('there are intents'),
   });
 }, 120_000);
+
+test('and makes a model that the adapter was merged into, of its base and the factors', async () => {
+  const update = await rollOut('rebuilt.pack', '3.0.0');
+  expect(update, agent.output()).toBeGreaterThan(FACTORS);
+  expect(update, agent.output()).toBeLessThan(1.1 * FACTORS);
+  const ask = { name: 'commands', prompt: 'kindly switch off the space heater in the attic =>', maxTokens: 32 };
+  expect((await client.call('pi-1', ask)).text).toMatch(/"intent":"off","device":"heater"/);
+}, 120_000);
+
+/** What `--lora-mode branch` makes: the factors are the same. Under another name, so that neither update has the other's. */
+async function putBeside(base: string, rebuilt: string, out: string): Promise<void> {
+  const [pack, other] = [await openPack(base), await openPack(rebuilt)];
+  const factors = readAdapter(await other.file('rebuild.safetensors'));
+  const adapter = writeAdapter({ ...factors, name: 'intents' });
+  const files = await Promise.all(
+    pack.config.files.map(async ({ path, role }) => ({ path, role, source: await pack.file(path) })),
+  );
+  const beside = { path: 'adapters/intents.safetensors', role: 'adapter', source: adapter };
+  await createPack(out, { ...pack.config, files: [...files, beside] }, { key });
+  for (const one of [pack, other]) await one.close();
+}
 
 /** @returns bytes that went to the device */
 async function rollOut(pack: string, version: string): Promise<number> {
