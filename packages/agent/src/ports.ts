@@ -1,8 +1,6 @@
 import type { Birth, Call } from '@flotilla/protocol';
 import type { RebuildPlan } from '@flotilla/runtime';
 
-export type { RebuildPlan };
-
 /** With the link, everything that the agent knows of the world. Tests give it worlds of their own. */
 export interface AgentPorts {
   readonly clock: Clock;

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openAdapter } from '@flotilla/checkpoint';
 import { applyRecipe, compile, type CompileOptions, loadModel, recipeOf } from '@flotilla/compiler';
-import { addBranches } from '@flotilla/lowering';
+import { addBranches, rebuildModel as rebuildGraph } from '@flotilla/lowering';
 import {
   buildModel,
   cloneModel,
@@ -55,6 +55,27 @@ describe('a branch beside the layers', () => {
       expect(await answer(branched, [file])).toEqual(plain);
     },
   );
+
+  test.each(['plain', 'rslora', 'dora', 'patterns', 'embedding'])('%s goes into the weights, too', async (name) => {
+    const base = await openModel(join(fixtures, 'tiny.onnx'));
+    const adapter = await openAdapter(join(fixtures, 'adapters', name));
+    const merged = cloneModel(base);
+    mergeLora(merged.graph, [{ adapter }]);
+    const plans = planBranches(base.graph, { adapter }, NO_MAP);
+    const rebuilt = cloneModel(base);
+    rebuildGraph(rebuilt, branchParts(plans, { cleaned: base, model: base }, 'merged'));
+    const expected = await answer(merged);
+    expect(distance(await answer(rebuilt), expected)).toBeLessThan(2e-3 * largest(expected));
+  });
+
+  test('#34 but not a bias', async () => {
+    const base = await openModel(join(fixtures, 'tiny.onnx'));
+    const adapter = await openAdapter(join(fixtures, 'adapters', 'lora-bias'));
+    const plans = planBranches(base.graph, { adapter }, NO_MAP);
+    expect(() => branchParts(plans, { cleaned: base, model: base }, 'merged')).toThrow(
+      expect.objectContaining({ code: 'compiler/lora-branch', message: expect.stringContaining('trains a bias') }),
+    );
+  });
 
   test.each([
     ['saved-modules', 'is trained whole'],

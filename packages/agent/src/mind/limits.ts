@@ -13,5 +13,7 @@ export const CHECK_MS = 60_000;
 export const DEADLINE_MS = 600_000;
 /** Longest manifest. */
 export const MANIFEST_BYTES = 1 << 20;
+/** Longest file of factors that a model is rebuilt of: the agent's own process reads it. */
+export const FACTORS_BYTES = 64 << 20;
 /** Progress reports of one download. */
 export const PROGRESS_REPORTS = 10;

@@ -1,9 +1,10 @@
 import { blobPath, readAdapter } from '@flotilla/pack';
 import { CHUNK_BYTES, type DesiredRelease } from '@flotilla/protocol';
+import type { RebuildPlan } from '@flotilla/runtime';
 import { dirname, join } from 'node:path';
 import { MANIFEST_BYTES } from '../mind/limits.ts';
 import type { Piece } from '../mind/state.ts';
-import type { Disk, RebuildPlan } from '../ports.ts';
+import type { Disk } from '../ports.ts';
 import { Refusal } from '../refusal.ts';
 import { type Blob, blobsOfManifest, type Rebuild, rebuildOf } from './manifest.ts';
 
@@ -85,15 +86,15 @@ export class Gathering {
     } finally {
       await this.disk.remove(outPath);
     }
-    await this.keepBase(basePath, base);
+    await this.keepBase(basePath, base).catch(() => undefined); // the next adapter is then a larger update, no more
   }
 
-  /** For the next update, as far as the disk lets: a link takes no room. */
+  /** For the next update. A second name takes no room; not every file system has such. */
   private async keepBase(path: string, digest: string): Promise<void> {
     await this.disk.remove(join(this.folder, 'base'));
     const kept = blobPath(join(this.folder, 'base'), digest);
     await this.disk.makeFolder(dirname(kept));
-    await this.disk.link(path, kept).catch(() => undefined);
+    await this.disk.link(path, kept);
   }
 
   private async find(digest: string): Promise<string | undefined> {

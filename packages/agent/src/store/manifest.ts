@@ -1,5 +1,6 @@
 import { layerType } from '@flotilla/pack';
 import type { DesiredRelease } from '@flotilla/protocol';
+import { FACTORS_BYTES } from '../mind/limits.ts';
 import { Refusal } from '../refusal.ts';
 
 export interface Blob {
@@ -33,13 +34,14 @@ export interface Rebuild {
   readonly model: Blob;
 }
 
-/** What a manifest offers to rebuild: only where one file of factors stands beside a model in one file. */
+/** What a manifest offers to rebuild: only where one file of factors, of some size, stands beside a model in one file. */
 export function rebuildOf(bytes: Uint8Array): Rebuild | undefined {
   const layers = descriptors(bytes);
   const [factors, ...others] = layers.filter((layer) => isOf(layer, layerType('rebuild')));
   const [model, ...parts] = layers.filter((layer) => isOf(layer, layerType('model')));
   if (factors === undefined || model === undefined || others.length + parts.length > 0) return undefined;
-  return { factors: toBlob(factors), model: toBlob(model) };
+  const rebuild = { factors: toBlob(factors), model: toBlob(model) };
+  return rebuild.factors.bytes > FACTORS_BYTES ? undefined : rebuild;
 }
 
 function isOf(layer: unknown, type: string): boolean {

@@ -1,8 +1,9 @@
 import { assemblePack, type PublicKey } from '@flotilla/pack';
 import { type DesiredRelease, isName } from '@flotilla/protocol';
+import type { RebuildPlan } from '@flotilla/runtime';
 import { join } from 'node:path';
 import { emptyRecord, type Installed, type ModelRecord, type SlotName } from '../mind/state.ts';
-import type { Disk, RebuildPlan } from '../ports.ts';
+import type { Disk } from '../ports.ts';
 import { Refusal } from '../refusal.ts';
 import { type Document, document } from './document.ts';
 import { Gathering, type Plan } from './gathering.ts';

@@ -29,14 +29,23 @@ export async function readBasePack(path: string, modelTo?: string): Promise<Base
     if (!model || files.some(({ role }) => role === 'model-data'))
       throw refusal(path, 'its model lies in several files, and is not rebuilt');
     const report = files.find(({ role }) => role === 'report');
-    const told: unknown = report && JSON.parse(new TextDecoder().decode(await pack.file(report.path)));
+    const told = report && parsed(await pack.file(report.path));
     const recipe = recipeOfReport(told);
-    if (!recipe) throw refusal(path, 'it does not tell how it was compiled, or an older compiler than this made it');
+    if (!recipe)
+      throw refusal(path, 'it does not tell how it was compiled, or tells of passes that are not known here');
     if (modelTo !== undefined) await pack.extract(model.path, modelTo);
     const passes = recipe.passes.filter(({ pass }) => findPass(pass)?.stage === 'rewrite');
     return { path, model: model.digest, weights, notes: notesOf(told), rewrites: { ...recipe, passes } };
   } finally {
     await pack.close();
+  }
+}
+
+function parsed(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder().decode(bytes));
+  } catch {
+    return undefined;
   }
 }
 
