@@ -42,7 +42,7 @@ beforeAll(async () => {
   await compile(llama, basePack, { ...options, weights: 'int4', method: 'rtn' });
   await compile(llama, join(root, 'rebuilt.pack'), { ...options, basePack, lora: [lora] });
   await putBeside(basePack, join(root, 'rebuilt.pack'), join(root, 'intents.pack'));
-}, 180_000);
+}, 300_000);
 afterAll(async () => {
   await stopAgent(agent);
   await controller.kill();
