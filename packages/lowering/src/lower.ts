@@ -10,6 +10,7 @@ import {
 } from '@flotilla/onnx';
 import { requantizeCodebooks } from './codebook.ts';
 import { type CacheForm, fuseDecoder } from './decoder/fuse-decoder.ts';
+import { IN_PLACE } from './decoder/group-query-attention.ts';
 import { dynamicInt8Weight } from './dynamic-int8.ts';
 import { describeFused, isQuantizedUnit } from './fused.ts';
 import { nBitsWeight, unfitForNBits } from './nbits.ts';
@@ -25,6 +26,9 @@ export const LOWERING_VERSION = 5;
  * then stays in plain operators on every board.
  */
 export const ATTENTION = 'flotilla.attention';
+
+/** In `Lowered.session`: how ONNX Runtime is to keep memory. Not an entry of its own, but two options of a session. */
+export const MEMORY = 'flotilla.memory';
 
 /** One decision: which kernel a node of the portable graph runs as, and why. */
 export interface Choice {
@@ -44,7 +48,7 @@ export interface LowerOptions {
 
 export interface Lowered {
   readonly model: Model;
-  /** ONNX Runtime session config entries that belong to this model. */
+  /** ONNX Runtime session config entries that belong to this model, and `flotilla.memory`. */
   readonly session: { readonly [key: string]: string };
   readonly choices: readonly Choice[];
   /**
@@ -78,8 +82,16 @@ export function lowerModel(model: Model, board: Board, { cache = 'full' }: Lower
   const exact = hasOverflowingPairs(lowered.graph) ? EXACT_SUMS : {};
   const all = [...choices, ...fused];
   const spread = all.some(({ kernel }) => kernel === 'MatMulNBits') ? policy.nbitsSpread : 0;
-  return { model: lowered, session: { ...policy.session, ...exact }, choices: all, spread };
+  const memory = lowered.graph.isOutput(IN_PLACE) ? FREED_AT_ONCE : {};
+  return { model: lowered, session: { ...policy.session, ...exact, ...memory }, choices: all, spread };
 }
+
+/**
+ * For the runtime: ONNX Runtime is to give memory back after every operator. A decoder reads texts of every length and
+ * then token after token, and what was planned and kept for the longest (36 of 242 MB after 512 tokens at once) is of no
+ * use to the others.
+ */
+const FREED_AT_ONCE = { [MEMORY]: 'freed-at-once' };
 
 /**
  * Has MLAS add in 32 bits on x86 without VNNI, at a quarter of the speed (Zen 3, labels int8: 1.53 instead of 1.92 times

@@ -1,5 +1,5 @@
 import { loadBoard } from '@flotilla/boards';
-import { lowerModel } from '@flotilla/lowering';
+import { IN_PLACE, lowerModel, MEMORY } from '@flotilla/lowering';
 import { type Model, openModel, tensorFromFloats, tensorFromInts } from '@flotilla/onnx';
 import { describe, expect, test } from 'vitest';
 import { buildLlama, type LlamaSizes, randomWeights } from '../../../test/models/random-llama.ts';
@@ -46,12 +46,28 @@ test('logits of the last positions alone, where that is asked for', async () => 
   }
 });
 
-test('plain on request, and inputs and outputs as they were unless rows are asked for', () => {
+test('a cache in place needs a vocabulary that is stated', () => {
+  const model = buildLlama(sizes);
+  const { model: stated, session } = lowerModel(model, board, { cache: 'in-place' });
+  expect(stated.graph.outputs[0]?.name).toBe(IN_PLACE);
+  expect(session).toHaveProperty(MEMORY);
+  const dims = ['batch_size', 'sequence_length', 'vocabulary'];
+  model.graph.setOutputs(
+    model.graph.outputs.map((it) => (it.name === 'logits' ? { ...it, type: { dtype: 'float32', dims } } : it)),
+  );
+  const { model: unstated } = lowerModel(model, board, { cache: 'in-place' });
+  expect(kernels(unstated)).toContain('GroupQueryAttention');
+  expect(unstated.graph.outputs.map(({ name }) => name)).not.toContain(IN_PLACE);
+});
+
+test('plain on request, and inputs and outputs as they were unless a cache in place is asked for', () => {
   const model = buildLlama(sizes);
   const plain = lowerModel(model, board, { cache: 'plain' }).model;
   expect(kernels(plain)).toContain('Softmax');
-  const full = lowerModel(model, board).model.graph;
-  expect([full.inputs, full.outputs]).toEqual([model.graph.inputs, model.graph.outputs]);
+  const full = lowerModel(model, board);
+  const { inputs, outputs } = full.model.graph;
+  expect([inputs, outputs]).toEqual([model.graph.inputs, model.graph.outputs]);
+  expect(full.session).not.toHaveProperty(MEMORY);
 });
 
 test('an RMSNorm without a gain, which clean-up put into the products behind it, is fused as well', async () => {

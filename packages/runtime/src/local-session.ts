@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises';
-import { IN_PLACE } from '@flotilla/lowering';
+import { IN_PLACE, MEMORY } from '@flotilla/lowering';
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
 import { type DecodeAnswer, Decoder, type DecodeStep } from './decoder.ts';
 import { stepOutputs, writesInPlace } from './decoder-io.ts';
@@ -224,6 +224,8 @@ function inputOf(meta: InferenceSession.ValueMetadata): SessionInput {
 }
 
 function ortOptions(options: SessionOptions): InferenceSession.SessionOptions {
+  const { [MEMORY]: memory, ...config } = options.config ?? {};
+  const keeps = memory === undefined;
   return {
     executionProviders: ['cpu'],
     intraOpNumThreads: options.threads ?? 1,
@@ -231,7 +233,9 @@ function ortOptions(options: SessionOptions): InferenceSession.SessionOptions {
     executionMode: 'sequential',
     graphOptimizationLevel: options.optimization ?? 'all',
     logSeverityLevel: 4, // what fails is thrown, message and all
-    extra: nested(options.config ?? {}),
+    enableMemPattern: keeps,
+    enableCpuMemArena: keeps,
+    extra: nested(config),
     ...(options.optimizedPath === undefined ? {} : { optimizedModelFilePath: options.optimizedPath }),
     ...(options.profilePrefix === undefined ? {} : { enableProfiling: true, profileFilePrefix: options.profilePrefix }),
   };
