@@ -31,7 +31,7 @@ export async function decode(
       past += ids.length;
       if (inPlace) {
         const logits = floats([1, keep === 0 ? ids.length : keep, vocabulary]);
-        await session.runInPlace(feeds, { ...renamed(cache, 'past_key_values', 'present'), logits });
+        await session.prepareInPlace(feeds, { ...renamed(cache, 'past_key_values', 'present'), logits })({});
         all.push(logits.data);
         continue;
       }

@@ -1,12 +1,18 @@
 import { type DecoderIo, decoderIo } from './decoder-io.ts';
 import { RuntimeError } from './errors.ts';
 import { KvCache } from './kv-cache.ts';
-import type { LocalSession } from './local-session.ts';
+import type { InPlaceRun, LocalSession } from './local-session.ts';
 import { chooseToken, type Sampling } from './sampling.ts';
 import { makeTensor } from './tensors.ts';
 import type { TensorValue } from './types.ts';
 
 type Floats = Extract<TensorValue, { dtype: 'float32' }>;
+
+interface InPlace {
+  readonly run: InPlaceRun;
+  /** What it writes anew each time. */
+  readonly logits: Floats;
+}
 
 /** Tokens to read behind what the cache holds, and how the next is to be chosen. */
 export interface DecodeStep {
@@ -46,7 +52,7 @@ export class Decoder {
   private readonly cache: KvCache;
   /** What the cache holds, per row. */
   private rows: number[][] = [];
-  private logits: Floats | undefined;
+  private prepared: InPlace | undefined;
 
   constructor(session: LocalSession) {
     this.session = session;
@@ -89,17 +95,14 @@ export class Decoder {
     const length = ids.length / batch;
     const place = { batch, past, lastOnly: true };
     if (io.inPlace) {
-      const into = cache.room(length); // before the feeds: they may move for it
-      const step = io.stepFeeds(ids, { ...place, width: cache.capacity });
-      const logits = wanted ? this.roomForLogits(batch, io.keepsLast ? 1 : length) : undefined;
-      await session.runInPlace({ ...cache.feeds(), ...step }, logits ? { ...into, logits } : into, adapter);
+      const { run, logits } = this.inPlace(batch, length);
+      await run(io.stepFeeds(ids, { ...place, width: cache.capacity }), adapter);
       cache.take(length, {});
       return logits;
     }
-    const step = io.stepFeeds(ids, place);
     const fetches = io.caches.map(({ output }) => output);
     const how = { fetches: wanted ? ['logits', ...fetches] : fetches, adapter };
-    const outputs = await session.run({ ...cache.feeds(), ...step }, how);
+    const outputs = await session.run({ ...cache.feeds(), ...io.stepFeeds(ids, place) }, how);
     cache.take(length, outputs);
     const { logits } = outputs;
     if (wanted && logits?.dtype !== 'float32')
@@ -107,11 +110,17 @@ export class Decoder {
     return logits as Floats | undefined;
   }
 
-  /** Made once for every shape that comes twice in a row. */
-  private roomForLogits(batch: number, positions: number): Floats {
-    const dims = [batch, positions, this.io.vocabulary ?? 0];
-    if (this.logits?.dims.join() !== dims.join()) this.logits = makeTensor('float32', dims) as Floats;
-    return this.logits;
+  /** Made ready for one token after another: until the cache moves, or logits come in another number. */
+  private inPlace(batch: number, length: number): InPlace {
+    const { io, cache, session } = this;
+    const moved = cache.reserve(length);
+    const positions = io.keepsLast ? 1 : length;
+    const known = this.prepared;
+    if (known && !moved && known.logits.dims[0] === batch && known.logits.dims[1] === positions) return known;
+    const logits = makeTensor('float32', [batch, positions, io.vocabulary ?? 0]) as Floats;
+    const run = session.prepareInPlace(cache.feeds(), { ...cache.into(), logits });
+    this.prepared = { run, logits };
+    return this.prepared;
   }
 
   private choose({ data, dims }: Floats, { sampling, draws, allowed }: TokenChoice): number[] {

@@ -38,12 +38,18 @@ export class KvCache {
     return Object.fromEntries(this.io.caches.map(({ input }, i) => [input, this.tensors[i] as Numbers]));
   }
 
-  /** What a model that writes in place is to write into: what it is fed, with room for so many tokens more. */
-  room(added: number): Tensors {
+  /** Makes room for so many tokens more. @returns whether the cache has moved for it */
+  reserve(added: number): boolean {
     const tokens = this.length + added;
+    if (tokens <= this.capacity) return false;
     // In proportion, so that all growing together copies the cache only a few times.
     const spare = Math.max(LEAST_GROWTH, tokens >> 3);
-    if (tokens > this.capacity) this.lay(Math.ceil((tokens + spare) / LEAST_GROWTH) * LEAST_GROWTH);
+    this.lay(Math.ceil((tokens + spare) / LEAST_GROWTH) * LEAST_GROWTH);
+    return true;
+  }
+
+  /** What a model that writes in place is to write into: what it is fed. */
+  into(): Tensors {
     return Object.fromEntries(this.io.caches.map(({ output }, i) => [output, this.tensors[i] as Numbers]));
   }
 
