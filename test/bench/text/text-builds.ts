@@ -2,7 +2,7 @@ import { copyFile, mkdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { loadBoard } from '@flotilla/boards';
 import { applyRecipe, parseRecipe } from '@flotilla/compiler';
-import { lowerModel } from '@flotilla/lowering';
+import { LOWERING_VERSION, lowerModel } from '@flotilla/lowering';
 import { type Model, openModel, writeModel } from '@flotilla/onnx';
 import { decoderFeeds, type SessionOptions } from '@flotilla/runtime';
 import { BIG_LLAMA, buildLlama, ROPE_THETA, RMS_EPSILON } from '../../models/random-llama.ts';
@@ -62,23 +62,32 @@ function config() {
   };
 }
 
+interface Variant {
+  readonly cache?: 'fp32' | 'int8';
+  readonly symmetric?: boolean;
+}
+
 /** What int4 of these weights is made of; weights are random, so nothing is fitted to them. */
-const recipe = (block: number, cache: 'fp32' | 'int8') =>
+const recipe = (block: number, { cache = 'fp32', symmetric = false }: Variant) =>
   parseRecipe(
     [
       'name: text',
       'passes:',
-      `  - { pass: convert-int4, block: ${block}, method: rtn, clip: none }`,
+      `  - { pass: convert-int4, block: ${block}, method: rtn, clip: none, symmetric: ${symmetric} }`,
       ...(cache === 'int8' ? [`  - { pass: quantize-kv-cache, samples: ${CALIBRATION_SAMPLES} }`] : []),
     ].join('\n'),
   );
 
-/** Everything that is compared: as exported, the same in fused operators, int4 at three block lengths, and with an int8 cache. */
+/**
+ * Everything that is compared: as exported, the same in fused operators, int4 at three block lengths, without zero points
+ * (as llama.cpp's Q4_0 is), and with an int8 cache.
+ */
 export async function textBuilds(folder: string, say: (line: string) => void): Promise<readonly TextBuild[]> {
   const source = join(await writeTextModel(folder), 'onnx', 'model.onnx');
   const builds: TextBuild[] = [{ name: 'fp32', path: source, options: { threads: 1 } }];
   const add = async (name: string, make: (model: Model) => Model | Promise<Model>) => {
-    const path = join(folder, name.replaceAll(' ', '-'), 'model.onnx');
+    // A folder that is kept may hold what an earlier version lowered.
+    const path = join(folder, `${name.replaceAll(' ', '-')}-v${LOWERING_VERSION}`, 'model.onnx');
     const lower = async (model: Model) => lowerModel(model, await loadBoard('host'), { cache: 'in-place' });
     if (!(await exists(path))) {
       say(`${name} …`);
@@ -90,11 +99,12 @@ export async function textBuilds(folder: string, say: (line: string) => void): P
     const { session } = await lower(await openModel(source));
     builds.push({ name, path, options: { threads: 1, config: session } });
   };
-  const quantize = async (model: Model, block: number, cache: 'fp32' | 'int8') =>
-    (await applyRecipe(model, recipe(block, cache), { calibrationData: madeUpTexts(model) })).model;
+  const quantize = async (model: Model, block: number, variant: Variant = {}) =>
+    (await applyRecipe(model, recipe(block, variant), { calibrationData: madeUpTexts(model) })).model;
   await add('fp32 fused', (model) => model);
-  for (const block of [32, 64, 128]) await add(`int4 b${block}`, (model) => quantize(model, block, 'fp32'));
-  await add('int4 b64 kv8', (model) => quantize(model, 64, 'int8'));
+  for (const block of [32, 64, 128]) await add(`int4 b${block}`, (model) => quantize(model, block));
+  await add('int4 b32 symmetric', (model) => quantize(model, 32, { symmetric: true }));
+  await add('int4 b64 kv8', (model) => quantize(model, 64, { cache: 'int8' }));
   return builds;
 }
 
