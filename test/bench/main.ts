@@ -6,6 +6,7 @@ import { builds, writeData } from '../models/builds.ts';
 import { print } from '../tiers/run.ts';
 import { describeMachine, type Machine } from './machine.ts';
 import { type BuildFigures, measureBuild } from './measure.ts';
+import { benchCompile } from './compile/bench-compile.ts';
 import { benchText } from './text/bench-text.ts';
 import { benchZoo, sizesOf } from './zoo/bench-zoo.ts';
 import { writeBenchmarks } from './zoo/benchmarks.ts';
@@ -15,6 +16,7 @@ import { NOT_TAKEN } from './zoo/kept.ts';
 import { tableOf } from './zoo/table.ts';
 
 // main [--json] [--quick]: the builds that the project is measured on; main text [--peers] [--folder DIR]: text generation.
+// main compile [--gigabytes 1] [--folder DIR]: memory and time of the compiler on a large model, beside cp.
 // main zoo: public models by every recipe; main peers: the same by other tools; main zoo --peers: both in one run. Each
 // shows what is known of the other. [--only NAME] (of other models, what is known) [--folder DIR] (what is in it, by the
 // same code, is not taken again) [--again] (speed is, and the peers' seconds) [--write] (BENCHMARKS.md: all that is known).
@@ -28,6 +30,7 @@ const { values, positionals } = parseArgs({
     only: { type: 'string', multiple: true },
     again: { type: 'boolean', default: false },
     write: { type: 'boolean', default: false },
+    gigabytes: { type: 'string', default: '1' },
   },
 });
 // The fewer lines, the less a figure says: 100 lines place a share within ± 6 %, 600 within ± 2.5 %.
@@ -40,6 +43,7 @@ const started = performance.now();
 const machine = await describeMachine();
 if (!values.json) printMachine(machine);
 if (positionals[0] === 'text') await benchText(values);
+else if (positionals[0] === 'compile') await benchCompile({ ...values, gigabytes: Number(values.gigabytes), say });
 else if (positionals[0] === 'zoo') await benchPublic({ ours: true, theirs: values.peers });
 else if (positionals[0] === 'peers') await benchPublic({ ours: false, theirs: true });
 else await benchBuilds();

@@ -59,9 +59,14 @@ function uniform(seed: string): () => number {
 /**
  * A decoder with a KV cache out of plain operators, with the inputs and outputs of Optimum's exports: RMSNorm, RoPE from
  * tables, grouped attention with repeated heads, a causal mask, SwiGLU. Linear weights stand transposed, as exporters do.
+ * @param keep where matrices are kept, one after the other; default: in memory
  */
-export function buildLlama(sizes: LlamaSizes, weights: LlamaWeights = randomWeights()): Model {
-  const build = new LlamaBuilder(sizes, weights);
+export function buildLlama(
+  sizes: LlamaSizes,
+  weights: LlamaWeights = randomWeights(),
+  keep: (matrix: NewTensor) => NewTensor = (matrix) => matrix,
+): Model {
+  const build = new LlamaBuilder(sizes, weights, keep);
   build.embedding();
   for (let layer = 0; layer < sizes.layers; layer++) build.layer(layer);
   build.head();
@@ -71,14 +76,16 @@ export function buildLlama(sizes: LlamaSizes, weights: LlamaWeights = randomWeig
 class LlamaBuilder {
   private readonly sizes: LlamaSizes;
   private readonly weights: LlamaWeights;
+  private readonly keep: (matrix: NewTensor) => NewTensor;
   private readonly nodes: NewNode[] = [];
   private readonly initializers: { [name: string]: NewTensor } = {};
   private readonly size: number;
   private x = '';
 
-  constructor(sizes: LlamaSizes, weights: LlamaWeights) {
+  constructor(sizes: LlamaSizes, weights: LlamaWeights, keep: (matrix: NewTensor) => NewTensor) {
     this.sizes = sizes;
     this.weights = weights;
+    this.keep = keep;
     this.size = sizes.hidden / sizes.heads;
   }
 
@@ -110,7 +117,8 @@ class LlamaBuilder {
   embedding(): void {
     const { vocabulary, hidden, positions } = this.sizes;
     const table = 'model.embed_tokens.weight';
-    this.initializers[table] = tensorFromFloats([vocabulary, hidden], this.weights(table, [vocabulary, hidden]));
+    const rows = this.weights(table, [vocabulary, hidden]);
+    this.initializers[table] = this.keep(tensorFromFloats([vocabulary, hidden], rows));
     this.x = this.op('Gather', [table, 'input_ids'], 'embed');
     const half = this.size / 2;
     for (const [name, turn] of [['cos', Math.cos] as const, ['sin', Math.sin] as const]) {
@@ -225,7 +233,7 @@ class LlamaBuilder {
     const w = this.weights(`${name}.weight`, [outputs, inputs]);
     const turned = new Float32Array(w.length);
     for (let o = 0; o < outputs; o++) for (let i = 0; i < inputs; i++) turned[i * outputs + o] = w[o * inputs + i] ?? 0;
-    this.initializers[`${name}.transposed`] = tensorFromFloats([inputs, outputs], turned);
+    this.initializers[`${name}.transposed`] = this.keep(tensorFromFloats([inputs, outputs], turned));
     return this.op('MatMul', [x, `${name}.transposed`], result);
   }
 

@@ -43,7 +43,7 @@ export function nBitsWeight(constant: QuantizedConstant, transposed: boolean): N
   const middle = tensor.dtype.startsWith('u') ? 0 : bits === 4 ? 8 : 128; // signed values are stored shifted
   const levels = values(tensor);
   const perByte = bits === 4 ? 2 : 1;
-  const q = new Uint8Array((n * blocks * block) / perByte);
+  const q = (bits === 4 ? packRows : storeRows)(levels, { k, n, transposed, middle, width: blocks * block });
   const scale = new Float32Array(n * blocks);
   const zeros = new Uint8Array(n * Math.ceil(blocks / perByte));
   const zeroAt = (index: number) => ((constant.zeroPoint?.[index] ?? 0) as number) + middle;
@@ -53,12 +53,6 @@ export function nBitsWeight(constant: QuantizedConstant, transposed: boolean): N
       scale[j * blocks + b] = constant.scale[index] ?? 0;
       const at = bits === 4 ? j * Math.ceil(blocks / 2) + (b >> 1) : j * blocks + b;
       zeros[at] = (zeros[at] ?? 0) | (zeroAt(index) << (bits === 4 ? (b & 1) << 2 : 0));
-    }
-    for (let i = 0; i < k; i++) {
-      const level = (levels[transposed ? j * k + i : i * n + j] ?? 0) + middle;
-      const at = j * blocks * block + i;
-      if (bits === 4) q[at >> 1] = (q[at >> 1] ?? 0) | (level << ((at & 1) << 2));
-      else q[at] = level;
     }
   }
   // A last block that is cut short needs no care: ONNX Runtime reads K activations, whatever q holds beyond.
@@ -72,6 +66,48 @@ export function nBitsWeight(constant: QuantizedConstant, transposed: boolean): N
     scale: tensorFromFloats([n * blocks], scale),
     zeroPoint: symmetric ? undefined : { dtype: 'uint8', dims: [zeros.length], bytes: zeros },
   };
+}
+
+interface Rows {
+  readonly k: number;
+  readonly n: number;
+  readonly transposed: boolean;
+  readonly middle: number;
+  /** Elements of a row of the result, `k` or more. */
+  readonly width: number;
+}
+
+/** Columns that are turned into rows side by side: a cache line of each of so many rows stays at hand. */
+const TILE = 64;
+
+/** Rows of two levels to a byte. */
+function packRows(levels: ArrayLike<number>, { k, n, transposed, middle, width }: Rows): Uint8Array {
+  const q = new Uint8Array((n * width) / 2);
+  const [perK, perN] = transposed ? [1, k] : [n, 1];
+  for (let first = 0; first < n; first += TILE) {
+    const end = Math.min(n, first + TILE);
+    for (let i = 0; i < k; i += 2) {
+      const paired = i + 1 < k;
+      for (let j = first; j < end; j++) {
+        const at = j * perN + i * perK;
+        const high = paired ? (levels[at + perK] ?? 0) + middle : 0;
+        q[(j * width + i) >> 1] = ((levels[at] ?? 0) + middle) | (high << 4);
+      }
+    }
+  }
+  return q;
+}
+
+/** Rows of one level to a byte. */
+function storeRows(levels: ArrayLike<number>, { k, n, transposed, middle, width }: Rows): Uint8Array {
+  const q = new Uint8Array(n * width);
+  const [perK, perN] = transposed ? [1, k] : [n, 1];
+  for (let first = 0; first < n; first += TILE) {
+    const end = Math.min(n, first + TILE);
+    for (let i = 0; i < k; i++)
+      for (let j = first; j < end; j++) q[j * width + i] = (levels[j * perN + i * perK] ?? 0) + middle;
+  }
+  return q;
 }
 
 function scaleIndex(

@@ -6,7 +6,7 @@ const SPILLED_BYTES = 256e6;
 
 /**
  * A larger model is not run unless something asks for it: fp32 alone would take as much memory as its file. Then clean-up
- * is not compared with the source, nothing is measured, the pack has no golden vectors; a warning says so.
+ * is not compared with the source, the residual stream is not turned, nothing is measured, the pack has no golden vectors; a warning says so.
  */
 const RUN_BYTES = 1e9;
 
@@ -23,4 +23,4 @@ export function isUnrun({ bytes }: Pick<Source, 'bytes'>, options: CompileOption
 }
 
 export const UNRUN_WARNING =
-  'the model is larger than 1 GB, so it was not run: clean-up was not compared with the source, nothing was measured, and there are no golden vectors; give --data';
+  'the model is larger than 1 GB, so it was not run: clean-up was not compared with the source, rotate-residual and the folding of gains into weights were left out, nothing was measured, and there are no golden vectors; give --data';

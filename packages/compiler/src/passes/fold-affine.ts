@@ -15,13 +15,15 @@ import { type LinearNode, linearNode, scaleInput, scaleOutput } from './linear.t
 /**
  * Folds `· c`, `+ c` and `− c` (a constant, or one per channel) into the linear node before; where there is none, into
  * every one that follows. A product moves across a following sum on its way (`a·x + b = a·(x + b/a)`). A sum does not
- * go forward into a padded convolution, which pads after it; a sum does not go into MatMul, which has no bias.
+ * go forward into a padded convolution, which pads after it; a sum does not go into MatMul, which has no bias. In a model
+ * too large to be run, large weights stay as they are: folding a gain would write each of them anew to spare one product.
  */
 export const foldAffine = definePass({
   name: 'fold-affine',
   stage: 'rewrite',
   options: z.strictObject({}),
-  run(graph) {
+  run(graph, { unrun = false }) {
+    const mostBytes = unrun ? UNRUN_BYTES : Number.POSITIVE_INFINITY;
     // Each fold can uncover another; every one removes a node or moves a product down, so this ends.
     for (let changed = true; changed; ) {
       const types = inferTypes(graph);
@@ -29,12 +31,15 @@ export const foldAffine = definePass({
       for (const node of Array.from(graph.walk())) {
         if (!['Mul', 'Add', 'Sub'].includes(node.opType) || node.domain !== '') continue;
         if (node.graph.producer(node.outputs[0] ?? '') !== node) continue;
-        changed = foldBack(node, types) || foldForward(node, types) || moveDown(node) || changed;
+        changed = foldBack(node, types, mostBytes) || foldForward(node, types, mostBytes) || moveDown(node) || changed;
       }
     }
     return graph;
   },
 });
+
+/** Of a weight that is still folded into where the model is not run. */
+const UNRUN_BYTES = 1e6;
 
 type Types = ReadonlyMap<string, ValueType>;
 
@@ -80,12 +85,13 @@ function spread(value: number | Float32Array, channels: number): Float32Array | 
   return value.length === channels ? value : undefined;
 }
 
-function foldBack(node: Node, types: Types): boolean {
+function foldBack(node: Node, types: Types, mostBytes: number): boolean {
   const { graph } = node;
   const data = withConstant(node)?.other ?? '';
   const producer = graph.producer(data);
   const linear = producer && linearNode(producer);
-  if (!linear || linear.shared || soleReader(graph, data) !== node) return false;
+  if (!linear || linear.shared || linear.weight.byteLength > mostBytes || soleReader(graph, data) !== node)
+    return false;
   const affine = affineOf(node, types, axisOf(linear.node));
   const scale = affine && spread(affine.scale, linear.outputChannels);
   const shift = affine && spread(affine.shift, linear.outputChannels);
@@ -96,7 +102,7 @@ function foldBack(node: Node, types: Types): boolean {
   return true;
 }
 
-function foldForward(node: Node, types: Types): boolean {
+function foldForward(node: Node, types: Types, mostBytes: number): boolean {
   const { graph } = node;
   const [output = ''] = node.outputs;
   const readers = graph.consumers(output);
@@ -107,7 +113,7 @@ function foldForward(node: Node, types: Types): boolean {
     const affine = linear && affineOf(node, types, axisOf(reader));
     const scale = affine && spread(affine.scale, linear.inputChannels);
     const shift = affine && spread(affine.shift, linear.inputChannels);
-    if (!linear || linear.shared || !scale || !shift) return false;
+    if (!linear || linear.shared || linear.weight.byteLength > mostBytes || !scale || !shift) return false;
     const shifts = affine.shift !== 0;
     if (shifts && !takesShift(reader)) return false;
     plans.push({ linear, scale, shift: shifts ? shift : undefined });

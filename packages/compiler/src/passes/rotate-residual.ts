@@ -29,8 +29,9 @@ export const rotateResidual = definePass({
     /** Weights that share a scale, for the comparison. */
     block: z.literal([16, 32, 64, 128, 256]).default(64),
   }),
-  run(graph, { note, signal }, { when, seed, block }) {
-    if (when === 'never') return graph;
+  run(graph, { note, signal, unrun = false }, { when, seed, block }) {
+    // All its weights are in memory for the choice, and what they compute would not be compared.
+    if (when === 'never' || unrun) return graph;
     const stream = residualStream(graph);
     if (typeof stream === 'string') {
       const [node] = graph.nodes;

@@ -23,7 +23,12 @@ export function unpackNibbles(packed: Uint8Array, count: number = packed.length 
   if (packed.length < (count + 1) >> 1)
     throw new QuantError('quant/shape', `${count} nibbles in ${packed.length} bytes`);
   const values = new Uint8Array(count);
-  for (let i = 0; i < count; i++) values[i] = (packed[i >> 1] >> ((i & 1) << 2)) & 15;
+  const pairs = count >> 1;
+  for (let i = 0; i < pairs; i++) {
+    values[2 * i] = packed[i] & 15;
+    values[2 * i + 1] = packed[i] >> 4;
+  }
+  if (count % 2 === 1) values[count - 1] = packed[pairs] & 15;
   return values;
 }
 

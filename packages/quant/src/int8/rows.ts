@@ -1,5 +1,7 @@
 import { QuantError } from '../errors.ts';
-import { roundHalfEven } from './round.ts';
+
+/** Added to a float64 and taken away again, it leaves the nearest integer, ties to even: 1.5 · 2⁵², for |x| < 2⁵¹. */
+const EVEN = 6_755_399_441_055_744;
 
 /** Weights in int8 with one scale per channel, zero point 0. */
 export interface Int8Rows {
@@ -40,9 +42,12 @@ export function quantizeInt8(w: Float32Array, channels: number, options: Int8Row
     scale[c] = step > 1.2e-38 ? step : 1;
   }
   const q = new Int8Array(w.length);
-  for (let i = 0; i < w.length; i++) {
-    const rounded = roundHalfEven(Math.fround(w[i] / scale[Math.floor(i / inner) % channels]));
-    q[i] = Math.max(-most, Math.min(most, rounded));
+  for (let i = 0, c = 0; i < w.length; c = c + 1 === channels ? 0 : c + 1) {
+    const step = scale[c];
+    for (const end = i + inner; i < end; i++) {
+      const rounded = Math.fround(w[i] / step) + EVEN - EVEN;
+      q[i] = rounded < -most ? -most : rounded > most ? most : rounded;
+    }
   }
   return { q, scale };
 }
@@ -57,11 +62,12 @@ export function dequantizeInt8({ q, scale }: Int8Rows, inner: number): Float32Ar
 /** `max|w|` per channel. @throws {QuantError} `quant/not-finite`, naming the index */
 export function channelPeaks(w: Float32Array, channels: number, inner: number): Float32Array {
   const peak = new Float32Array(channels);
-  for (let i = 0; i < w.length; i++) {
-    const size = Math.abs(w[i]);
-    if (!(size < Number.POSITIVE_INFINITY)) throw new QuantError('quant/not-finite', `weight ${i} is ${w[i]}`);
-    const c = Math.floor(i / inner) % channels;
-    if (size > peak[c]) peak[c] = size;
+  for (let i = 0, c = 0; i < w.length; c = c + 1 === channels ? 0 : c + 1) {
+    for (const end = i + inner; i < end; i++) {
+      const size = Math.abs(w[i]);
+      if (!(size < Number.POSITIVE_INFINITY)) throw new QuantError('quant/not-finite', `weight ${i} is ${w[i]}`);
+      if (size > peak[c]) peak[c] = size;
+    }
   }
   return peak;
 }
