@@ -12,6 +12,7 @@ import { correctBias } from './passes/correct-bias.ts';
 import { divideToMultiply } from './passes/divide-to-multiply.ts';
 import { equalize } from './passes/equalize.ts';
 import { eliminateIdentity } from './passes/eliminate-identity.ts';
+import { factorGate } from './passes/factor-gate.ts';
 import { fixShape } from './passes/fix-shape.ts';
 import { foldAffine } from './passes/fold-affine.ts';
 import { foldBatchNorm } from './passes/fold-batch-norm.ts';
@@ -40,6 +41,7 @@ const passes: readonly Pass[] = [
   cancelTransposes,
   eliminateIdentity,
   fuseHardSwish,
+  factorGate,
   divideToMultiply,
   foldBatchNorm,
   foldAffine,

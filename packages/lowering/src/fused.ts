@@ -8,12 +8,24 @@ const INTEGER_KERNELS: ReadonlyMap<string, string> = new Map([
   ['Gemm', 'QGemm'],
 ]);
 
-/** True where the reader has another input that is dequantized at run time: the pair is ONNX Runtime's to fuse. */
+/**
+ * True where the reader has another input that is dequantized at run time: the pair is ONNX Runtime's to fuse. Not so for
+ * a convolution whose result is not quantized at once: that runs in float.
+ */
 export function isQuantizedUnit(reader: Node, weight: Node): boolean {
+  if (reader.opType === 'Conv' && !isQuantizedNext(reader)) return false;
   return reader.inputs.some((name) => {
     const producer = name === '' ? undefined : reader.graph.producer(name);
     return producer !== weight && producer !== undefined && dequantizesAtRunTime(producer);
   });
+}
+
+/** Relu and Clip become part of the rounding. */
+function isQuantizedNext({ graph, outputs: [output = ''] }: Node): boolean {
+  const [reader, ...others] = graph.consumers(output);
+  if (!reader || graph.isOutput(output)) return false;
+  if (others.length === 0 && ['Relu', 'Clip'].includes(reader.opType)) return isQuantizedNext(reader);
+  return [reader, ...others].every(({ opType }) => opType === 'QuantizeLinear');
 }
 
 function dequantizesAtRunTime(node: Node): boolean {

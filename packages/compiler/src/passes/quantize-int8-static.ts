@@ -1,13 +1,14 @@
 import { type Graph, inferTypes, type Node, type ValueType } from '@flotilla/onnx';
 import type { Calibration } from '../calibrate/calibration.ts';
 import { CompilerError } from '../errors.ts';
-import { definePass } from '../pass.ts';
+import { definePass, type PassContext } from '../pass.ts';
 import { setConstant, soleReader, withConstant } from './edit.ts';
 import { convertDynamically } from './quantize-int8-dynamic.ts';
 import { Forms } from './int8/forms.ts';
 import { intervalOf } from './int8/intervals.ts';
+import { layersInFloat } from './int8/layers-in-float.ts';
 import { rangeOf } from './int8/observed.ts';
-import { type Plan, planInt8, type Role } from './int8/plan.ts';
+import { onIntegers, type Plan, planInt8, type Role } from './int8/plan.ts';
 import { isRecurrent } from './int8/recurrent.ts';
 import { spectrumReason } from './int8/spectrum.ts';
 import { type StaticOptions, staticOptions } from './int8/static-options.ts';
@@ -26,46 +27,58 @@ export const quantizeInt8Static = definePass({
   name: 'quantize-int8-static',
   stage: 'convert',
   options: staticOptions,
-  run(graph, { note, calibration, board }, options) {
+  async run(graph, context, options) {
+    const { calibration } = context;
     if (!calibration)
       throw new CompilerError('compiler/calibration', 'static int8 needs calibration data', {
         hint: 'give --data, or use --activations dynamic',
       });
-    const plan = planInt8(graph, {
-      ...options,
-      isObserved: (value) => rangeOf(graph, value, calibration, options) !== undefined,
+    const inFloat = await layersInFloat(graph, { ...context, calibration }, options, (model, floats) => {
+      convertGraph(model.graph, { ...context, calibration, note: () => undefined }, options, floats);
     });
-    for (const node of graph.nodes) {
-      const reason = plan.reasons.get(node);
-      if (reason !== undefined && !isBookkeeping(node)) note(node, reason, 'float');
-    }
-    const range =
-      options.weightRange === 'auto' ? (board && board.boardClass !== 'x64' ? 'full' : 'pairs') : options.weightRange;
-    const work: Work = {
-      graph,
-      plan,
-      calibration,
-      options,
-      range,
-      ranks: inferTypes(graph),
-      forms: new Forms(graph, options.activations),
-      entries: new Set(),
-    };
-    for (const node of Array.from(graph.nodes)) {
-      const role = plan.roles.get(node);
-      if (!role) continue;
-      note(node, describe(role), 'quantized');
-      convert(work, node, role);
-    }
-    connectFloats(work);
-    const unseen = [...graph.walk()].filter(
-      (node) => node.graph !== graph || isRecurrent(node) || spectrumReason(node) !== undefined,
-    );
-    convertDynamically(unseen, { note, full: range === 'full', storeConv: true, exclude: options.exclude });
-    graph.removeDead();
+    convertGraph(graph, { ...context, calibration }, options, inFloat);
     return graph;
   },
 });
+
+/** The conversion itself, with some nodes left in float: first outputs, and why. */
+function convertGraph(
+  graph: Graph,
+  { note, calibration, board }: Pick<PassContext, 'note' | 'board'> & { readonly calibration: Calibration },
+  options: StaticOptions,
+  inFloat: ReadonlyMap<string, string>,
+): void {
+  const isObserved = (value: string) => rangeOf(graph, value, calibration, options) !== undefined;
+  const plan = planInt8(graph, { ...options, inFloat, isObserved });
+  for (const node of graph.nodes) {
+    const reason = plan.reasons.get(node);
+    if (reason !== undefined && !isBookkeeping(node)) note(node, reason, 'float');
+  }
+  const range =
+    options.weightRange === 'auto' ? (board && board.boardClass !== 'x64' ? 'full' : 'pairs') : options.weightRange;
+  const work: Work = {
+    graph,
+    plan,
+    calibration,
+    options,
+    range,
+    ranks: inferTypes(graph),
+    forms: new Forms(graph, options.activations),
+    entries: new Set(),
+  };
+  for (const node of Array.from(graph.nodes)) {
+    const role = plan.roles.get(node);
+    if (!role) continue;
+    note(node, describe(role), 'quantized');
+    convert(work, node, role);
+  }
+  connectFloats(work);
+  const unseen = [...graph.walk()].filter(
+    (node) => node.graph !== graph || isRecurrent(node) || spectrumReason(node) !== undefined,
+  );
+  convertDynamically(unseen, { note, full: range === 'full', storeConv: true, exclude: options.exclude });
+  graph.removeDead();
+}
 
 interface Work {
   readonly graph: Graph;
@@ -92,7 +105,7 @@ function describe(role: Role): string {
     case 'core':
       return 'int8 weights, uint8 activations';
     case 'stored':
-      return 'int8 weights, float arithmetic: a pooled vector scales every pixel and takes no time';
+      return `int8 weights, float arithmetic: ${role.why}`;
     case 'saturate':
       return 'vanished: the integers before it saturate';
     case 'gate':
@@ -114,7 +127,7 @@ function convert(work: Work, node: Node, role: Role): void {
       const input = inputForm(work, node.inputs[0] ?? '');
       node.setInput(0, forms.read(input));
       quantizeWeights(role.linear, input, { range, perChannel: work.options.perChannel });
-      const wanted = graph.consumers(output).some((reader) => work.plan.roles.has(reader));
+      const wanted = graph.consumers(output).some((reader) => onIntegers(work.plan.roles.get(reader)));
       if (node.opType === 'Conv' || wanted) quantizeOutput(work, node);
       else if (node.opType === 'MatMul') shieldSum(work, node);
       return;

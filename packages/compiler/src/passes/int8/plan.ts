@@ -8,8 +8,8 @@ import { spectrumReason } from './spectrum.ts';
 export type Role =
   /** Conv, Gemm, MatMul with constant weights. */
   | { readonly kind: 'core'; readonly linear: LinearNode }
-  /** A convolution of a pooled vector: weights stored in int8, arithmetic in float. */
-  | { readonly kind: 'stored'; readonly linear: LinearNode }
+  /** Weights stored in int8, arithmetic in float. */
+  | { readonly kind: 'stored'; readonly linear: LinearNode; readonly why: string }
   /** Relu, Clip, Max or Min with a constant: the saturation of the node before does it. 0 lies between the bounds. */
   | { readonly kind: 'saturate'; readonly least: number; readonly most: number }
   /** HardSigmoid: the integers of the node before, cut and read at another scale. */
@@ -27,6 +27,9 @@ export interface Plan {
   readonly reasons: ReadonlyMap<Node, string>;
 }
 
+/** Whether the node's arithmetic is in integers. */
+export const onIntegers = (role: Role | undefined): boolean => role !== undefined && role.kind !== 'stored';
+
 export interface PlanOptions {
   /** Convolutions, in graph order, that stay float at the start: few multiplications, and every later layer pays for their error. */
   readonly keepFirst: number;
@@ -42,6 +45,8 @@ export interface PlanOptions {
    * over the whole value, for a little more rounding (on labels 2.05 instead of 1.92 % mean distance of the outputs).
    */
   readonly integerExcitation: boolean;
+  /** First outputs of nodes that compute in float though they need not, and why; weights are stored in int8 all the same. */
+  readonly inFloat?: ReadonlyMap<string, string> | undefined;
   /** Whether calibration saw the value, or enough to know its range. */
   readonly isObserved: (value: string) => boolean;
 }
@@ -74,17 +79,21 @@ export function planInt8(graph: Graph, options: PlanOptions): Plan {
   for (const node of graph.nodes) {
     const linear = linearNode(node);
     const first = node.opType === 'Conv' && linear !== undefined && convolutions++ < options.keepFirst;
-    const stored = pooled.has(node.outputs[0] ?? '');
+    const inFloat = options.inFloat?.get(node.outputs[0] ?? '');
+    const why = pooled.has(node.outputs[0] ?? '') ? POOLED : inFloat;
+    const stored = why !== undefined;
     const reason = first
       ? 'one of the first convolutions, which cost accuracy and gain little'
       : notCore(node, linear, stored ? { ...options, isObserved: () => true } : options);
-    if (linear && reason === undefined) roles.set(node, { kind: stored ? 'stored' : 'core', linear });
-    else if (reason !== undefined) reasons.set(node, reason);
+    if (linear && reason === undefined) roles.set(node, stored ? { kind: 'stored', linear, why } : { kind: 'core', linear });
+    else if (reason !== undefined || inFloat !== undefined) reasons.set(node, reason ?? inFloat ?? '');
   }
   addBetween({ graph, options, roles, pooled });
   for (const node of graph.nodes) if (!roles.has(node) && !reasons.has(node)) reasons.set(node, defaultReason(node));
   return { roles, reasons };
 }
+
+const POOLED = 'a pooled vector scales every pixel and takes no time';
 
 /** Outputs of global pooling, and what convolutions and activations make of them: one element a channel. */
 function pooledValues(graph: Graph): Set<string> {
@@ -93,7 +102,8 @@ function pooledValues(graph: Graph): Set<string> {
     const keeps =
       ['Conv', 'Relu', 'HardSigmoid', 'Sigmoid', 'Clip'].includes(node.opType) && values.has(node.inputs[0] ?? '');
     const both = node.opType === 'Mul' && node.inputs.every((name) => values.has(name));
-    if (node.opType === 'GlobalAveragePool' || keeps || both) values.add(node.outputs[0] ?? '');
+    const moved = values.has(rereading(node)?.of ?? '');
+    if (node.opType === 'GlobalAveragePool' || keeps || both || moved) values.add(node.outputs[0] ?? '');
   }
   return values;
 }
@@ -112,6 +122,8 @@ function notCore(node: Node, linear: LinearNode | undefined, options: PlanOption
 
 const isExcluded = (node: Node, { exclude }: PlanOptions) => isNamed(exclude, node) || exclude.includes(node.opType);
 
+const isInFloat = (node: Node, { inFloat }: PlanOptions) => inFloat?.has(node.outputs[0] ?? '') === true;
+
 interface Planning {
   readonly graph: Graph;
   readonly options: PlanOptions;
@@ -125,7 +137,7 @@ function addBetween(planning: Planning): void {
   const integer = new Set<string>();
   const candidates = new Map<Node, Role>();
   for (const node of graph.nodes) {
-    const role = roles.get(node) ?? (isExcluded(node, options) ? undefined : roleBetween(planning, node, integer));
+    const role = roles.get(node) ?? (isExcluded(node, options) || isInFloat(node, options) ? undefined : roleBetween(planning, node, integer));
     if (!role || role.kind === 'stored') continue;
     if (!roles.has(node)) candidates.set(node, role);
     // A MatMul or Gemm gives float sums unless integers are wanted; only Conv always gives integers.
@@ -150,9 +162,9 @@ function isOfUse({ graph, roles }: Planning, node: Node, role: Role): boolean {
   if (role.kind === 'gate') {
     // A gate and the product with it go together; one without the other would need the float form anyway.
     const around = [...graph.consumers(node.inputs[0] ?? ''), ...graph.consumers(node.outputs[0] ?? '')];
-    return around.every((reader) => roles.has(reader));
+    return around.every((reader) => onIntegers(roles.get(reader)));
   }
-  return role.kind === 'saturate' || graph.consumers(node.outputs[0] ?? '').some((reader) => roles.has(reader));
+  return role.kind === 'saturate' || graph.consumers(node.outputs[0] ?? '').some((reader) => onIntegers(roles.get(reader)));
 }
 
 function readsIntegers(planning: Planning, node: Node, role: Role): boolean {
@@ -195,7 +207,9 @@ function roleBetween(planning: Planning, node: Node, integer: ReadonlySet<string
 
 /** A pooled gate, computed in float, that scales the channels of integers. */
 function isExcitation({ graph, options, pooled }: Planning, node: Node, name: string): boolean {
-  const gate = graph.producer(name);
+  const producer = graph.producer(name);
+  // A shortcut around it adds 1.
+  const gate = graph.producer(rereading(producer)?.of ?? '') ?? producer;
   const isGate = gate?.opType === 'HardSigmoid' || gate?.opType === 'Sigmoid';
   return options.integerExcitation && node.opType === 'Mul' && pooled.has(name) && isGate;
 }

@@ -20,6 +20,13 @@ export const staticOptions = z.strictObject({
   weightRange: z.enum(['auto', 'full', 'pairs', 'reduced']).default('auto'),
   /** Convolutions at the start that stay float. */
   keepFirst: z.int().nonnegative().default(0),
+  /** Leaves what would not be faster in integers in float, its weights stored in int8: see `fasterInFloat`. */
+  onlyIfFaster: z.boolean().default(false),
+  /**
+   * Signal over noise of the outputs, in dB, that is aimed at: where it is missed, as many of the first convolutions as
+   * it takes compute in float. 0: none do. See `firstInFloat`.
+   */
+  floor: z.number().nonnegative().default(0),
   /** Names of nodes and operators that stay float. */
   exclude: z.array(z.string()).default([]),
   /** See `PlanOptions`. */
