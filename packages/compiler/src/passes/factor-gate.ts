@@ -50,6 +50,6 @@ function gatedShortcut(
 /** One element a channel, of a picture or a sound. */
 function isPooled(gate: ValueType | undefined, x: ValueType | undefined): boolean {
   const [small, large] = [gate?.dims, x?.dims];
-  if (!small || !large || gate.dtype !== 'float32' || small.length !== large.length || small.length < 3) return false;
+  if (!small || !large || gate?.dtype !== 'float32' || small.length !== large.length || small.length < 3) return false;
   return small.slice(2).every((dim) => dim === 1) && large.slice(2).some((dim) => dim !== 1);
 }
