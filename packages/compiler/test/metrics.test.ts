@@ -58,10 +58,16 @@ describe('box-f1', () => {
   const moved = map(['.......', '..###..', '..###..', '..###..', '.......', '.......', '.......', '.......']);
   const label: TensorValue = { dtype: 'int32', dims: [1, 4], data: Int32Array.of(1, 1, 4, 4) };
   test('boxes of the connected parts, in pixels', () => {
-    expect(boxesOf({ data: page.data, height: 8, width: 7 }, 0.3)).toEqual([
+    const at = (threshold: number, least: number) =>
+      boxesOf({ data: page.data, height: 8, width: 7 }, threshold, least);
+    const both = [
       [1, 1, 4, 4],
       [0, 5, 4, 8],
-    ]);
+    ];
+    expect(at(0.3, 0.6)).toEqual(both);
+    expect(at(0.05, 0)).toContainEqual([0, 5, 7, 8]);
+    // With what is faint in it the second is no longer sure enough.
+    expect(at(0.05, 0.8)).toEqual([[1, 1, 4, 4]]);
   });
   test.each([
     ['what fp32 finds, where no boxes are given', page, undefined, { sum: 4, weight: 4 }],

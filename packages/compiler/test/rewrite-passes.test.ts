@@ -67,6 +67,47 @@ const conv = (inputs: readonly string[], outputs: readonly string[], attributes 
   attributes,
 });
 
+describe('factor-gate', () => {
+  const gated = (gate: string, sum: readonly string[]) => [
+    { opType: 'GlobalAveragePool', inputs: ['x'], outputs: ['p'] },
+    conv(['p', 'w'], ['c']),
+    { opType: 'Sigmoid', inputs: ['c'], outputs: ['g'] },
+    { opType: 'Sigmoid', inputs: ['x'], outputs: ['same'] },
+    { opType: 'Mul', inputs: ['x', gate], outputs: ['m'] },
+    { opType: 'Add', inputs: sum, outputs: ['s'] },
+    { opType: 'Add', inputs: ['s', 'same'], outputs: ['y'] },
+  ];
+  const source = (gate: string, sum: readonly string[]) =>
+    model({ nodes: gated(gate, sum), initializers: { w: noise([3, 3, 1, 1]) } });
+  const shortcut = async (from: Model) => {
+    const recipe = parseRecipe('name: t\npasses: [{ pass: factor-gate }]');
+    return (await applyRecipe(from, recipe)).notes.filter(({ outcome }) => outcome === 'rewritten');
+  };
+
+  test('a shortcut around a gate of one element a channel becomes part of the gate', async () => {
+    for (const sum of [
+      ['x', 'm'],
+      ['m', 'x'],
+    ]) {
+      expect(await shortcut(source('g', sum))).toHaveLength(1);
+      expect(await rewrite(source('g', sum), 'factor-gate')).toEqual(
+        new Map([
+          ['GlobalAveragePool', 1],
+          ['Conv', 1],
+          ['Sigmoid', 2],
+          ['Add', 2],
+          ['Mul', 1],
+        ]),
+      );
+    }
+  });
+
+  test('one around a gate of every pixel stays, and so does a sum with something else', async () => {
+    expect(await shortcut(source('same', ['x', 'm']))).toEqual([]);
+    expect(await shortcut(source('g', ['same', 'm']))).toEqual([]);
+  });
+});
+
 describe('fold-batch-norm', () => {
   const statistics = { g: noise([4], 2), b: noise([4]), m: noise([4]), v: noise([4], 3) };
   const norm = (inputs: string, outputs: string) => ({

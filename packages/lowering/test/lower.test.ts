@@ -160,6 +160,30 @@ describe.each(ALL)('on %s', (boardClass) => {
     expect(worst(await runOrt(lowered.model, feeds), await reference(portable, feeds))).toBeLessThan(1e-5);
   });
 
+  test('a Conv of integers whose result stays float is expanded too; one between integers is left to be fused', () => {
+    const weight = blocked([8, 32, 3, 3], 1, 16, false);
+    const read = (from: string, to: string): NewNode => ({
+      opType: 'DequantizeLinear',
+      inputs: [from, 'step', 'half'],
+      outputs: [to],
+    });
+    const constants = {
+      ...weight.initializers,
+      step: tensorFromFloats([], Float32Array.of(0.1)),
+      half: { dtype: 'uint8' as const, dims: [], bytes: Uint8Array.of(128) },
+    };
+    const conv = (to: string): NewNode => ({ opType: 'Conv', name: 'c', inputs: ['xf', 'w'], outputs: [to] });
+    const round: NewNode = { opType: 'QuantizeLinear', inputs: ['c', 'step', 'half'], outputs: ['cq'] };
+    const start: NewNode = { opType: 'QuantizeLinear', inputs: ['x', 'step', 'half'], outputs: ['xq'] };
+    const lowered = (nodes: readonly NewNode[]) =>
+      lowerModel(
+        model([weight.node, start, read('xq', 'xf'), ...nodes], constants, [1, 32, 6, 6], [1, 8, 4, 4]),
+        board(boardClass),
+      ).choices.map(({ kernel }) => kernel);
+    expect(lowered([conv('y')])).toEqual(['Conv (fp32)']);
+    expect(lowered([conv('c'), round, read('cq', 'y')])).toEqual(['QLinearConv']);
+  });
+
   test('a tied weight stays tied: one table, whoever reads it', () => {
     const weight = blocked([64, 48], 0, 32, false);
     const nodes: NewNode[] = [

@@ -9,9 +9,12 @@ import type { TensorMetric } from './metric.ts';
 /** Where a text detector's map says "text" (PaddleOCR's `det_db_thresh`). */
 const THRESHOLD = 0.3;
 
+/** How sure the map must be of a box on average, for it to be one (`det_db_box_thresh`). */
+const SURE = 0.6;
+
 /**
  * F1 of boxes: `2 · found right / (boxes found + boxes there)`, over all samples. Boxes found are the bounding boxes of the
- * connected parts of the first float output `[1, 1, H, W]` (or `[1, H, W]`) above 0.3. Boxes there are the label's
+ * connected parts of the first float output `[1, 1, H, W]` (or `[1, H, W]`) above 0.3 whose mean is at least 0.6. Boxes there are the label's
  * (`[N, 4]` of x0, y0, x1, y1 in pixels of the output, ends excluded), or what fp32 finds where a sample has no label. Two
  * are the same from an intersection over union of 0.5; each box counts once.
  */
@@ -20,8 +23,8 @@ export const boxF1: TensorMetric = {
   name: 'box-f1',
   higherIsBetter: true,
   score(outputs, sample, reference) {
-    const found = boxesOf(mapOf(firstFloats(outputs), sample), THRESHOLD);
-    const wanted = labelBoxes(sample) ?? boxesOf(mapOf(firstFloats(reference), sample), THRESHOLD);
+    const found = boxesOf(mapOf(firstFloats(outputs), sample), THRESHOLD, SURE);
+    const wanted = labelBoxes(sample) ?? boxesOf(mapOf(firstFloats(reference), sample), THRESHOLD, SURE);
     return { sum: 2 * countMatches(found, wanted), weight: found.length + wanted.length };
   },
 };

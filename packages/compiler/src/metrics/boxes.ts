@@ -5,10 +5,14 @@ export type Box = readonly [x0: number, y0: number, x1: number, y1: number];
 const THINNEST = 3;
 const SAME = 0.5;
 
-/** Bounding boxes of the connected parts (4 neighbours) of a map above a threshold, in reading order of their first pixel. */
+/**
+ * Bounding boxes of the connected parts (4 neighbours) of a map above a threshold, in reading order of their first pixel.
+ * @param least mean of the map over the box (PaddleOCR's `box_thresh`, `box_score_fast`); fainter boxes are none
+ */
 export function boxesOf(
   { data, height, width }: { readonly data: Float32Array; readonly height: number; readonly width: number },
   threshold: number,
+  least: number,
 ): readonly Box[] {
   const seen = new Uint8Array(data.length);
   const boxes: Box[] = [];
@@ -27,9 +31,16 @@ export function boxesOf(
         stack.push(next);
       }
     }
-    if (x1 - x0 >= THINNEST && y1 - y0 >= THINNEST) boxes.push([x0, y0, x1, y1]);
+    const isThin = x1 - x0 < THINNEST || y1 - y0 < THINNEST;
+    if (!isThin && meanOver(data, width, [x0, y0, x1, y1]) >= least) boxes.push([x0, y0, x1, y1]);
   }
   return boxes;
+}
+
+function meanOver(data: Float32Array, width: number, [x0, y0, x1, y1]: Box): number {
+  let sum = 0;
+  for (let y = y0; y < y1; y++) for (let x = x0; x < x1; x++) sum += data[y * width + x] ?? 0;
+  return sum / areaOf([x0, y0, x1, y1]);
 }
 
 /** How many boxes have a partner with an intersection over union of at least 0.5; the closest pairs first, each box once. */

@@ -8,11 +8,11 @@ import { Forms } from './int8/forms.ts';
 import { intervalOf } from './int8/intervals.ts';
 import { layersInFloat } from './int8/layers-in-float.ts';
 import { rangeOf } from './int8/observed.ts';
-import { onIntegers, type Plan, planInt8, type Role } from './int8/plan.ts';
+import { type InFloat, onIntegers, type Plan, planInt8, type Role } from './int8/plan.ts';
 import { isRecurrent } from './int8/recurrent.ts';
 import { spectrumReason } from './int8/spectrum.ts';
 import { type StaticOptions, staticOptions } from './int8/static-options.ts';
-import { quantizeWeights, storeWeights, type WeightRange } from './int8/weights.ts';
+import { quantizeWeights, storeHalves, storeWeights, type WeightRange } from './int8/weights.ts';
 
 /**
  * Static int8 as one portable graph of QuantizeLinear and DequantizeLinear: symmetric int8 weights per output channel,
@@ -46,7 +46,7 @@ function convertGraph(
   graph: Graph,
   { note, calibration, board }: Pick<PassContext, 'note' | 'board'> & { readonly calibration: Calibration },
   options: StaticOptions,
-  inFloat: ReadonlyMap<string, string>,
+  inFloat: ReadonlyMap<string, InFloat>,
 ): void {
   const isObserved = (value: string) => rangeOf(graph, value, calibration, options) !== undefined;
   const plan = planInt8(graph, { ...options, inFloat, isObserved });
@@ -105,7 +105,7 @@ function describe(role: Role): string {
     case 'core':
       return 'int8 weights, uint8 activations';
     case 'stored':
-      return `int8 weights, float arithmetic: ${role.why}`;
+      return `${role.weights} weights, float arithmetic: ${role.why}`;
     case 'saturate':
       return 'vanished: the integers before it saturate';
     case 'gate':
@@ -135,7 +135,8 @@ function convert(work: Work, node: Node, role: Role): void {
     case 'stored': {
       const form = forms.get(node.inputs[0] ?? '');
       if (form) node.setInput(0, forms.read(form));
-      storeWeights(role.linear);
+      if (role.weights === 'int8') storeWeights(role.linear);
+      else storeHalves(role.linear);
       return;
     }
     case 'compute':

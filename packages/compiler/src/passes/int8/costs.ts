@@ -38,7 +38,7 @@ export function costsOf(boardClass: BoardClass | undefined): Costs | undefined {
 
 /**
  * What lies between linear nodes, per element of its result. Float hard-swish, Relu and Clip are part of the convolution
- * before; MaxPool on integers is ONNX Runtime's generic one, element by element.
+ * before. MaxPool of integers has a kernel of its own right behind a convolution, else it goes element by element.
  */
 export function elementCost(node: Node, role: Role): Pair {
   switch (role.kind) {
@@ -47,7 +47,8 @@ export function elementCost(node: Node, role: Role): Pair {
     case 'reread':
       return { float: 0.45, int8: 0 };
     case 'move':
-      return node.opType === 'MaxPool' ? { float: 1, int8: 20 } : { float: 0.3, int8: 0.1 };
+      if (node.opType === 'MaxPool') return { float: 1, int8: poolsConvolution(node) ? 0.5 : 20 };
+      return { float: 0.3, int8: 0.1 };
     case 'compute':
       return isGated(node) ? { float: 0, int8: 0.28 } : { float: 0.45, int8: 0.28 };
     case 'core':
@@ -55,6 +56,14 @@ export function elementCost(node: Node, role: Role): Pair {
     case 'saturate':
       return { float: 0, int8: 0 };
   }
+}
+
+function poolsConvolution({ graph, inputs: [x = ''] }: Node): boolean {
+  const producer = graph.producer(x);
+  const before = ['Relu', 'Clip'].includes(producer?.opType ?? '')
+    ? graph.producer(producer?.inputs[0] ?? '')
+    : producer;
+  return before?.opType === 'Conv';
 }
 
 /** `x · hard-sigmoid(x)`. */

@@ -22,7 +22,8 @@ export function fasterInFloat(
   const cut = new MinimumCut();
   for (const [node, group] of groups) {
     const role = roles.get(node) as Role;
-    const { float, int8 } = role.kind === 'core' ? linearCost(node, role, costs, sizes) : betweenCost(node, role, sizes);
+    const { float, int8 } =
+      role.kind === 'core' ? linearCost(node, role, costs, sizes) : betweenCost(node, role, sizes);
     cut.add('integers', group, float);
     cut.add(group, 'floats', int8);
     addEdges(cut, { graph, groups, costs, sizes }, node);

@@ -6,17 +6,23 @@ import type { PassContext } from '../../pass.ts';
 import { costsOf } from './costs.ts';
 import { fasterInFloat } from './faster-in-float.ts';
 import { rangeOf } from './observed.ts';
-import { planInt8, type Role } from './plan.ts';
+import { type InFloat, planInt8, type Role } from './plan.ts';
 import type { StaticOptions } from './static-options.ts';
 
 type Context = PassContext & { readonly calibration: Calibration };
-type Floats = ReadonlyMap<string, string>;
+type Floats = ReadonlyMap<string, InFloat>;
 type Convert = (model: Model, inFloat: Floats) => void;
 
-const SLOWER = 'integers would not be faster: too few products for the conversions around them';
+const SLOWER: InFloat = {
+  why: 'integers would not be faster: too few products for the conversions around them',
+  weights: 'int8',
+};
 
 /** Samples that a conversion is tried on. */
 const TRIED = 3;
+
+/** Of the convolutions, how many may be float for the outputs' sake. */
+const MOST = 0.75;
 
 /**
  * What static int8 leaves in float, though it need not: what would not be faster, then as many of the first
@@ -57,8 +63,8 @@ interface Search {
 
 /**
  * The fewest of the first convolutions whose being float brings the outputs to the floor: what is lost there every layer
- * behind passes on, and values near the input have the longest tails. Where not even half of them would do, the error
- * comes from all over, and none is left in float for it.
+ * behind passes on, and values near the input have the longest tails. Where not even three quarters of them would do, the
+ * error comes from all over, and none is left in float for it.
  */
 async function firstInFloat(
   model: Model,
@@ -66,9 +72,10 @@ async function firstInFloat(
   { inFloat, candidates, floor, convert }: Search,
 ): Promise<Floats> {
   const references = await outputsOf(model, context);
-  const why = `its error would leave the outputs under ${floor} dB`;
+  // Rounded to 8 bits without a look at their products, weights err as much as activations do.
+  const kept: InFloat = { why: `its error would leave the outputs under ${floor} dB`, weights: 'fp16' };
   const withFirst = (count: number): Floats =>
-    new Map([...inFloat, ...candidates.slice(0, count).map((value): [string, string] => [value, why])]);
+    new Map([...inFloat, ...candidates.slice(0, count).map((value): [string, InFloat] => [value, kept])]);
   const reaches = async (count: number): Promise<boolean> => {
     const tried = cloneModel(model);
     convert(tried, withFirst(count));
@@ -76,9 +83,9 @@ async function firstInFloat(
     for (const [i, outputs] of (await outputsOf(tried, context)).entries()) error.add(references[i] ?? {}, outputs);
     return (error.sqnrDb() ?? Infinity) >= floor;
   };
-  const half = Math.floor(candidates.length / 2);
-  if (half === 0 || (await reaches(0)) || !(await reaches(half))) return inFloat;
-  let [fails, works] = [0, half];
+  const most = Math.floor(candidates.length * MOST);
+  if (most === 0 || (await reaches(0)) || !(await reaches(most))) return inFloat;
+  let [fails, works] = [0, most];
   while (works - fails > 1) {
     const middle = Math.floor((fails + works) / 2);
     if (await reaches(middle)) works = middle;

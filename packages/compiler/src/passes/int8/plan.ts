@@ -8,8 +8,8 @@ import { spectrumReason } from './spectrum.ts';
 export type Role =
   /** Conv, Gemm, MatMul with constant weights. */
   | { readonly kind: 'core'; readonly linear: LinearNode }
-  /** Weights stored in int8, arithmetic in float. */
-  | { readonly kind: 'stored'; readonly linear: LinearNode; readonly why: string }
+  /** Weights stored in int8 or fp16, arithmetic in float. */
+  | ({ readonly kind: 'stored'; readonly linear: LinearNode } & InFloat)
   /** Relu, Clip, Max or Min with a constant: the saturation of the node before does it. 0 lies between the bounds. */
   | { readonly kind: 'saturate'; readonly least: number; readonly most: number }
   /** HardSigmoid: the integers of the node before, cut and read at another scale. */
@@ -25,6 +25,13 @@ export interface Plan {
   readonly roles: ReadonlyMap<Node, Role>;
   /** Why a node is not in `roles`. */
   readonly reasons: ReadonlyMap<Node, string>;
+}
+
+/** A node that computes in float though it need not. */
+export interface InFloat {
+  readonly why: string;
+  /** What its weights are stored as. */
+  readonly weights: 'int8' | 'fp16';
 }
 
 /** Whether the node's arithmetic is in integers. */
@@ -45,8 +52,8 @@ export interface PlanOptions {
    * over the whole value, for a little more rounding (on labels 2.05 instead of 1.92 % mean distance of the outputs).
    */
   readonly integerExcitation: boolean;
-  /** First outputs of nodes that compute in float though they need not, and why; weights are stored in int8 all the same. */
-  readonly inFloat?: ReadonlyMap<string, string> | undefined;
+  /** Nodes that compute in float though they need not, by their first outputs. */
+  readonly inFloat?: ReadonlyMap<string, InFloat> | undefined;
   /** Whether calibration saw the value, or enough to know its range. */
   readonly isObserved: (value: string) => boolean;
 }
@@ -79,21 +86,21 @@ export function planInt8(graph: Graph, options: PlanOptions): Plan {
   for (const node of graph.nodes) {
     const linear = linearNode(node);
     const first = node.opType === 'Conv' && linear !== undefined && convolutions++ < options.keepFirst;
-    const inFloat = options.inFloat?.get(node.outputs[0] ?? '');
-    const why = pooled.has(node.outputs[0] ?? '') ? POOLED : inFloat;
-    const stored = why !== undefined;
+    const [output = ''] = node.outputs;
+    const inFloat = pooled.has(output) ? POOLED : options.inFloat?.get(output);
     const reason = first
       ? 'one of the first convolutions, which cost accuracy and gain little'
-      : notCore(node, linear, stored ? { ...options, isObserved: () => true } : options);
-    if (linear && reason === undefined) roles.set(node, stored ? { kind: 'stored', linear, why } : { kind: 'core', linear });
-    else if (reason !== undefined || inFloat !== undefined) reasons.set(node, reason ?? inFloat ?? '');
+      : notCore(node, linear, inFloat ? { ...options, isObserved: () => true } : options);
+    if (linear && reason === undefined)
+      roles.set(node, inFloat ? { kind: 'stored', linear, ...inFloat } : { kind: 'core', linear });
+    else if (reason !== undefined || isInFloat(node, options)) reasons.set(node, reason ?? inFloat?.why ?? '');
   }
   addBetween({ graph, options, roles, pooled });
   for (const node of graph.nodes) if (!roles.has(node) && !reasons.has(node)) reasons.set(node, defaultReason(node));
   return { roles, reasons };
 }
 
-const POOLED = 'a pooled vector scales every pixel and takes no time';
+const POOLED: InFloat = { why: 'a pooled vector scales every pixel and takes no time', weights: 'int8' };
 
 /** Outputs of global pooling, and what convolutions and activations make of them: one element a channel. */
 function pooledValues(graph: Graph): Set<string> {
@@ -137,7 +144,9 @@ function addBetween(planning: Planning): void {
   const integer = new Set<string>();
   const candidates = new Map<Node, Role>();
   for (const node of graph.nodes) {
-    const role = roles.get(node) ?? (isExcluded(node, options) || isInFloat(node, options) ? undefined : roleBetween(planning, node, integer));
+    const role =
+      roles.get(node) ??
+      (isExcluded(node, options) || isInFloat(node, options) ? undefined : roleBetween(planning, node, integer));
     if (!role || role.kind === 'stored') continue;
     if (!roles.has(node)) candidates.set(node, role);
     // A MatMul or Gemm gives float sums unless integers are wanted; only Conv always gives integers.
@@ -164,7 +173,9 @@ function isOfUse({ graph, roles }: Planning, node: Node, role: Role): boolean {
     const around = [...graph.consumers(node.inputs[0] ?? ''), ...graph.consumers(node.outputs[0] ?? '')];
     return around.every((reader) => onIntegers(roles.get(reader)));
   }
-  return role.kind === 'saturate' || graph.consumers(node.outputs[0] ?? '').some((reader) => onIntegers(roles.get(reader)));
+  return (
+    role.kind === 'saturate' || graph.consumers(node.outputs[0] ?? '').some((reader) => onIntegers(roles.get(reader)))
+  );
 }
 
 function readsIntegers(planning: Planning, node: Node, role: Role): boolean {

@@ -8,6 +8,7 @@ import {
   quantizeBias,
   quantizeInt8,
 } from '@flotilla/quant';
+import { addHalf } from '../convert-fp16.ts';
 import type { LinearNode } from '../linear.ts';
 import type { Form } from './forms.ts';
 
@@ -129,6 +130,12 @@ export function storeWeights(linear: LinearNode, stored?: StoredConstants): void
   const axis = node.opType === 'ConvTranspose' ? (node.int('group', 1) === 1 ? 1 : undefined) : channelAxis(linear);
   if (axis === undefined) return;
   storeConstant(node, 1, { weight, axis }, stored);
+}
+
+/** The same in float16; what that cannot hold stays. */
+export function storeHalves({ node, weight }: LinearNode): void {
+  const read = addHalf(node, node.inputs[1] ?? '', weight);
+  if (read !== undefined) node.setInput(1, read);
 }
 
 /** DequantizeLinear readings that were made, by the graph and the name of the constant. */
