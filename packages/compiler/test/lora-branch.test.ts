@@ -249,6 +249,25 @@ describe('a pack with two adapters beside an int4 base', () => {
     );
   });
 
+  test.each([
+    ['that does not tell how it was compiled', 'does not tell how', undefined],
+    ['whose model lies in several files', 'lies in several files', 'model-data'],
+  ])('#34 a pack %s is no base', async (_, message, role) => {
+    const { pack } = runtime;
+    const kept = pack.config.files.filter((file) => role !== undefined || file.role !== 'report');
+    const files = await Promise.all(
+      kept.map(async (file) => ({ path: file.path, role: file.role, source: await pack.file(file.path) })),
+    );
+    const more = role === undefined ? [] : [{ path: 'model.data', role, source: new Uint8Array(8) }];
+    const basePack = join(dir, `${role ?? 'mute'}.pack`);
+    await createPack(basePack, { ...pack.config, files: [...files, ...more] });
+    await expect(
+      compile(llama, join(dir, 'no.pack'), { loraMode: 'rebuild', basePack, lora: [other] }),
+    ).rejects.toThrow(
+      expect.objectContaining({ code: 'compiler/lora-rebuild', message: expect.stringContaining(message) }),
+    );
+  });
+
   test('#34 a pack of another model is no base', async () => {
     const lora = [{ dir: 'test/fixtures/lora/adapters/plain' }];
     const rebuild = { loraMode: 'rebuild', basePack: path, lora };
