@@ -57,7 +57,8 @@ export class Gathering {
     const all = blobs.reduce((bytes, blob) => bytes + blob.bytes, 0);
     const done = all - sum(missing);
     const rebuild = await this.offered(release);
-    if (!rebuild) await this.disk.remove(join(this.folder, 'base'));
+    const base = join(this.folder, 'base');
+    if (!rebuild && (await this.disk.list(base)).length > 0) await this.disk.remove(base); // of an update before
     const others = missing.filter(({ digest }) => digest !== rebuild?.model.digest);
     if (others.length === missing.length || (await this.wasTried(rebuild)))
       return { stage: 'blobs', missing, done, total: all };
