@@ -27,13 +27,3 @@ export async function openSpeedPair(model: Build['model'], pack: string): Promis
     throw error;
   }
 }
-
-/** A pack beside its fp32 model on this machine, one thread, in turns. */
-export async function compareSpeed(model: Build['model'], pack: string, seconds?: number): Promise<LatencyReport> {
-  const pair = await openSpeedPair(model, pack);
-  try {
-    return await pair.compare(seconds);
-  } finally {
-    await pair.close();
-  }
-}
