@@ -7,6 +7,7 @@ import { codeOf, dataKey, keyOf } from '../zoo/keys.ts';
 import type { Line, Made, Row, Source } from '../zoo/row.ts';
 import { bundleSteps, lastLine, output, Steps } from '../zoo/steps.ts';
 import { taskOf } from '../zoo/tasks.ts';
+import { root } from '../../tiers/run.ts';
 import { type PeerEnvironment, peerEnvironment, PINS } from './environment.ts';
 
 /** A tool, one way to use it, and what it has to have. */
@@ -100,8 +101,9 @@ async function make(
     await mkdir(dirname(out), { recursive: true });
     const beside = path === onnxPath ? [] : (await readdir(path)).filter((name) => name.endsWith('.json'));
     for (const name of beside) await copyFile(join(path, name), join(dirname(out), name));
-    const words = [`${SCRIPTS}/main.py`, by, recipe, onnxPath, data ? source.arrays : '', out];
-    const printed = await output(environment?.python ?? 'python3', words);
+    const words = [join(root, SCRIPTS, 'main.py'), by, recipe, onnxPath, data ? source.arrays : '', out];
+    // What they leave where they stand, they leave beside the file.
+    const printed = await output(environment?.python ?? 'python3', words, { cwd: dirname(out) });
     const figures = JSON.parse(lastLine(printed)) as Pick<Made, 'seconds' | 'peakRssBytes'>;
     return { by, recipe, file: out, ...figures };
   });

@@ -51,7 +51,7 @@ export async function peerEnvironment(dir: string, say: (line: string) => void):
           '--disable-pip-version-check',
           ...upTo,
         ];
-        await output(python, words, INSTALL_MINUTES);
+        await output(python, words, { minutes: INSTALL_MINUTES });
         await writeFile(marker, pins.join(' '));
       }
     } catch (error) {

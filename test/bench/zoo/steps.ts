@@ -48,9 +48,13 @@ export function lastLine(printed: string): string {
 }
 
 /** What a program printed. @throws with the last of what it complained of */
-export async function output(program: string, args: readonly string[], minutes = MINUTES): Promise<string> {
+export async function output(
+  program: string,
+  args: readonly string[],
+  { minutes = MINUTES, cwd = root }: { readonly minutes?: number; readonly cwd?: string } = {},
+): Promise<string> {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], timeout: minutes * 60_000 });
+    const child = spawn(program, args, { cwd, stdio: ['ignore', 'pipe', 'pipe'], timeout: minutes * 60_000 });
     let [printed, complaints] = ['', ''];
     child.stdout.on('data', (text: Buffer) => (printed += text.toString()));
     child.stderr.on('data', (text: Buffer) => (complaints = (complaints + text.toString()).slice(-20_000)));
