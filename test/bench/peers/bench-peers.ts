@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import { zoo } from '../../models/zoo.ts';
 import { isNamed, sizesOf, takeSources, twoAtATime, withSpeeds, type ZooOptions } from '../zoo/bench-zoo.ts';
 import { NOT_TAKEN, once, type Outcome } from '../zoo/kept.ts';
-import { codeOf, dataKey, keyOf } from '../zoo/keys.ts';
+import { codeOf, dataKey, keyOf, scoreKey } from '../zoo/keys.ts';
 import type { Line, Made, Row, Source } from '../zoo/row.ts';
 import { bundleSteps, lastLine, output, Steps } from '../zoo/steps.ts';
 import { taskOf } from '../zoo/tasks.ts';
@@ -56,7 +56,9 @@ export async function benchPeers(options: ZooOptions, environmentDir: string | n
       { folder, model, method, key, again, source: source.answer },
       isTaken(model) ? environment : null,
     );
-    const step = { model, step: 'judge', name: `${by}-${recipe}`, key, keepFailures: true } as const;
+    const { metric } = taskOf(model, sizes, folder);
+    const scored = await scoreKey(key, metric);
+    const step = { model, step: 'judge', name: `${by}-${recipe}`, key: scored, keepFailures: true } as const;
     const judged = file.answer ? await steps.take<Row>(step, { sizes, made: file.answer }) : file;
     if (judged.failed !== NOT_TAKEN)
       say(`${model} ${by} ${recipe}${judged.failed === null ? '' : `: ${judged.failed}`}`);

@@ -14,6 +14,17 @@ const COMPILER = ['onnx', 'quant', 'boards', 'checkpoint', 'lowering', 'compiler
 /** What decides the samples, and how answers to them are counted. */
 const DATA = ['test/labels', ...['tasks', 'speech.ts', 'score.ts', 'task.ts'].map((name) => `test/bench/zoo/${name}`)];
 
+/** What counts answers where a metric of the compiler does, by a task's word for it. */
+const METRICS: ReadonlyMap<string, readonly string[]> = new Map([
+  ["F1 against fp32's boxes", ['box-f1', 'boxes'].map((name) => `packages/compiler/dist/metrics/${name}.js`)],
+]);
+
+/** Of a score. @param made key of the file @param metric of its task */
+export async function scoreKey(made: string, metric: string): Promise<string> {
+  const code = METRICS.get(metric);
+  return code ? keyOf([made, await codeOf(code)]) : made;
+}
+
 /** Of the samples. */
 export async function dataKey(sizes: ZooSizes): Promise<string> {
   // How long speed is measured changes no sample.
@@ -39,7 +50,7 @@ export async function codeOf(paths: readonly string[]): Promise<string> {
 }
 
 async function filesIn(path: string): Promise<readonly string[]> {
-  if (/\.(?:ts|py)$/.test(path)) return [path];
+  if (/\.(?:js|ts|py)$/.test(path)) return [path];
   const names = await readdir(join(root, path), { recursive: true });
   const isCode = (name: string): boolean => /\.(?:js|ts)$/.test(name) && !name.endsWith('.d.ts');
   return names
