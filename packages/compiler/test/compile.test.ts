@@ -140,6 +140,8 @@ describe('refusals leave nothing behind', () => {
     ['no data for AWQ', { weights: 'int4', method: 'awq' }, 'compiler/calibration'],
     ['no data for GPTQ', { weights: 'int4', method: 'gptq' }, 'compiler/calibration'],
     ['a method that is none', { weights: 'int4', method: 'best' }, 'compiler/recipe'],
+    ['a head that is none', { weights: 'int4', head: 'int2' }, 'compiler/recipe'],
+    ['a head for int8', { weights: 'int8', head: 'int4' }, 'compiler/recipe'],
     ['a method for nf4', { weights: 'nf4', method: 'hqq' }, 'compiler/recipe'],
     ['a block for fp16', { weights: 'fp16', block: 32 }, 'compiler/recipe'],
     ['a block for int8', { weights: 'int8', block: 32 }, 'compiler/recipe'],

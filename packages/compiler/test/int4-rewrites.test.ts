@@ -87,11 +87,36 @@ describe('scale-channels', () => {
   });
 });
 
+describe('convert-int4 of an embedding', () => {
+  const options = { block: 32, minElements: 64, ops: ['Gather'] };
+
+  test('what its first readers make of it errs less than by rounding to nearest, without data', async () => {
+    const errorOf = async (method: string): Promise<number> => {
+      const model = decoder();
+      model.graph.setOutputs([{ name: 'a', type: undefined }]);
+      const before = await run(model, 'a');
+      const [reason] = await apply(convertInt4, model, { ...options, method });
+      expect(reason).toBe(`uint4, blocks of 16${method === 'rtn' ? ', GPTQ along its readers' : ', HQQ'}`);
+      return distance(await run(model, 'a'), before);
+    };
+    expect(await errorOf('rtn')).toBeLessThan(0.8 * (await errorOf('hqq')));
+  });
+
+  test.each<[string, Parameters<typeof decoder>[0]]>([
+    ['a tied embedding', { tied: true }],
+    ['rows that no RMSNorm reads', { noNorm: true }],
+  ])('%s is rounded to nearest', async (_, given) => {
+    expect(await apply(convertInt4, decoder(given), { ...options, method: 'rtn' })).toEqual(['uint4, blocks of 16']);
+  });
+});
+
 interface DecoderOptions {
   readonly tied?: boolean;
   readonly output?: string;
   readonly stray?: boolean;
   readonly strayNorm?: boolean;
+  /** A Tanh stands between the embedding and the first norm. */
+  readonly noNorm?: boolean;
   /** Weights of ±1 alone, which 4 bits hold exactly until they are turned. */
   readonly signs?: boolean;
 }
@@ -102,6 +127,7 @@ function decoder({
   output = 'y',
   stray = false,
   strayNorm = false,
+  noNorm = false,
   signs = false,
 }: DecoderOptions = {}): Model {
   const weight = (dims: number[]): NewTensor => {
@@ -115,7 +141,7 @@ function decoder({
   );
   const nodes: NewNode[] = [
     node('Gather', ['table', 'ids'], {}, 'x0', 'embed'),
-    ...norm('x0', 'gain1', 'n1'),
+    ...norm(noNorm ? 'bent' : 'x0', 'gain1', 'n1'),
     node('MatMul', ['n1', 'up'], {}, 'a', 'up'),
     node('Relu', ['a'], {}, 'b', 'relu'),
     node('MatMul', ['b', 'down'], {}, 'c', 'down'),
@@ -127,6 +153,7 @@ function decoder({
       : node('MatMul', ['n2', 'head'], {}, 'y', 'head'),
   ];
   if (tied) nodes.splice(-1, 0, node('Reshape', ['n2', 'rows'], {}, 'flat', 'flat'));
+  if (noNorm) nodes.splice(1, 0, node('Tanh', ['x0'], {}, 'bent', 'tanh'));
   if (stray) nodes.push(node('Tanh', ['stream'], {}, 'unread', 'stray'));
   if (strayNorm) nodes.push(node('Tanh', ['n1'], {}, 'unread', 'stray'));
   const gain = (seed: number) =>
@@ -196,11 +223,13 @@ async function apply(
   return reasons;
 }
 
-async function run(model: Model): Promise<Float32Array> {
+async function run(model: Model, output = 'y'): Promise<Float32Array> {
   const session = await openModelSession(model);
-  const { y } = await session.run({ ids: { dtype: 'int64', dims: [1, 12], data: BigInt64Array.from(TOKENS, BigInt) } });
+  const { [output]: y } = await session.run({
+    ids: { dtype: 'int64', dims: [1, 12], data: BigInt64Array.from(TOKENS, BigInt) },
+  });
   await session.close();
-  if (y?.dtype !== 'float32') throw new Error('no y');
+  if (y?.dtype !== 'float32') throw new Error(`no ${output}`);
   return y.data;
 }
 

@@ -30,6 +30,7 @@ const options = {
   symmetric: false,
   clip: 'none',
   bf16Scales: false,
+  sweeps: 0,
   hessian: undefined,
   importance: undefined,
 } as const;

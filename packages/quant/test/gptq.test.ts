@@ -1,5 +1,14 @@
 import { readFileSync } from 'node:fs';
-import { dequantizeInt4, factorHessian, gptqInt4, quantizeInt4, unpackNibbles } from '@flotilla/quant';
+import {
+  bfloat16ToFloat32,
+  dequantizeInt4,
+  factorHessian,
+  float32ToBfloat16,
+  gptqInt4,
+  packNibbles,
+  quantizeInt4,
+  unpackNibbles,
+} from '@flotilla/quant';
 import { expect, test } from 'vitest';
 
 interface Reference {
@@ -45,6 +54,30 @@ test('the layer’s output errs at least three times less than by rounding to ne
   expect(steered).toBeLessThan(nearest / 3);
 });
 
+test('looking back leaves no level whose move, and no scale whose change, would bring the error down', () => {
+  const walked = outputError(dequantizeInt4(gptqInt4(w, factor, options), options));
+  const made = gptqInt4(w, factor, { ...options, sweeps: 100 });
+  const least = outputError(dequantizeInt4(made, options), factor.hessian);
+  expect(outputError(dequantizeInt4(made, options))).toBeLessThan(0.97 * walked);
+  const levels = unpackNibbles(made.q, rows * cols);
+  for (let i = 0; i < levels.length; i++) {
+    for (const level of [levels[i]! - 1, levels[i]! + 1].filter((other) => other >= 0 && other <= 15)) {
+      const q = packNibbles(levels.with(i, level));
+      expect(outputError(dequantizeInt4({ ...made, q }, options), factor.hessian)).toBeGreaterThan(least * 0.999999);
+    }
+  }
+  for (let b = 0; b < made.scale.length; b++) {
+    for (const share of [0.99, 1.01]) {
+      const scale = made.scale.with(b, made.scale[b]! * share);
+      expect(outputError(dequantizeInt4({ ...made, scale }, options), factor.hessian)).toBeGreaterThan(
+        least * 0.999999,
+      );
+    }
+  }
+  for (const scale of gptqInt4(w, factor, { ...options, bf16Scales: true, sweeps: 4 }).scale)
+    expect(bfloat16ToFloat32(float32ToBfloat16(Float32Array.of(scale)))[0]).toBe(scale);
+});
+
 test('an input that was always 0 does no harm', () => {
   const silent = hessian.slice();
   for (let i = 0; i < cols; i++) silent[3 * cols + i] = silent[i * cols + 3] = 0;
@@ -68,13 +101,13 @@ test('a Hessian with NaN, or of another size is refused', () => {
   expect(() => gptqInt4(w, factor, { ...options, cols: 12 })).toThrow(expect.objectContaining({ code: 'quant/shape' }));
 });
 
-function outputError(back: Float32Array): number {
+function outputError(back: Float32Array, along: Float64Array = hessian): number {
   let sum = 0;
   for (let r = 0; r < rows; r++) {
     for (let i = 0; i < cols; i++) {
       for (let j = 0; j < cols; j++) {
         const [a, b] = [w[r * cols + i]! - back[r * cols + i]!, w[r * cols + j]! - back[r * cols + j]!];
-        sum += a * hessian[i * cols + j]! * b;
+        sum += a * along[i * cols + j]! * b;
       }
     }
   }

@@ -24,6 +24,7 @@ interface Args extends Globals {
   readonly activations: string | undefined;
   readonly block: number | undefined;
   readonly method: string | undefined;
+  readonly head: string | undefined;
   readonly 'kv-cache': string;
   readonly layout: string;
   readonly recipe: string | undefined;
@@ -87,6 +88,7 @@ export const compile: CommandModule<Globals, Args> = {
         type: 'string',
         describe: 'How int4 is found: auto (gptq where there is data, else rtn), rtn, hqq, gptq or awq',
       })
+      .option('head', { type: 'string', describe: 'The last layer beside int4 weights: int8 (default) or int4' })
       .option('kv-cache', {
         type: 'string',
         default: 'fp32',
@@ -222,13 +224,26 @@ export const compile: CommandModule<Globals, Args> = {
 
 /** What goes to the compiler under the name that it has here. */
 function pick({ weights, activations, block, method, recipe, data, preprocess, metric, keys, floor, ...rest }: Args) {
-  const { eval: judge, name, resume, board, budget, force } = rest;
+  const { head, eval: judge, name, resume, board, budget, force } = rest;
   const threads = rest.threads === undefined ? undefined : Math.floor(atLeast('threads', rest.threads, 1));
   const boards = board.length > 0 ? board : undefined;
   const given = rest['fix-shape'].map(parseShape);
   const fixShapes = given.length > 0 ? Object.fromEntries(given) : undefined;
   const { 'kv-cache': kvCache, 'lora-mode': loraMode, 'base-pack': basePack, layout } = rest;
-  const how = { weights, activations, block, method, recipe, budget, fixShapes, kvCache, loraMode, basePack, layout };
+  const how = {
+    weights,
+    activations,
+    block,
+    method,
+    head,
+    recipe,
+    budget,
+    fixShapes,
+    kvCache,
+    loraMode,
+    basePack,
+    layout,
+  };
   return { ...how, data, preprocess, eval: judge, metric, keys, floor, name, threads, resume, force, boards };
 }
 

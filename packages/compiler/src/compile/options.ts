@@ -25,6 +25,8 @@ export interface CompileOptions {
   readonly block?: number | undefined;
   /** How int4 is found: 'rtn', 'hqq', 'gptq' or 'awq'. Default 'auto': gptq where there is calibration data, else rtn. */
   readonly method?: string | undefined;
+  /** The last layer's weights beside int4 ones: 'int8' or 'int4'. Default 'int8'. */
+  readonly head?: string | undefined;
   /** 'int8': the KV cache of a language model, calibrated. Default 'fp32'. */
   readonly kvCache?: string | undefined;
   /** Fixed lengths for inputs, by name: what depends on them is folded. */

@@ -27,7 +27,7 @@ export async function recipeOf(options: CompileOptions): Promise<Recipe> {
 }
 
 async function weightsRecipe(options: CompileOptions): Promise<Recipe> {
-  const { weights = 'int8', activations, block, method, recipe, fixShapes } = options;
+  const { weights = 'int8', activations, block, method, head, recipe, fixShapes } = options;
   if (recipe !== undefined && (options.budget ?? []).length > 0)
     throw new CompilerError('compiler/budget', 'a budget searches for the recipe itself', {
       hint: 'leave one of both out',
@@ -49,11 +49,13 @@ async function weightsRecipe(options: CompileOptions): Promise<Recipe> {
     throw new CompilerError('compiler/recipe', `--block belongs to int4, nf4 and fp4 weights, not to ${weights}`);
   if (method !== undefined && weights !== 'int4')
     throw new CompilerError('compiler/recipe', `--method belongs to int4 weights, not to ${weights}`);
+  if (head !== undefined && weights !== 'int4')
+    throw new CompilerError('compiler/recipe', `--head belongs to int4 weights, not to ${weights}`);
   const shapes = fixShapes && { 'fix-shape': { shapes: fixShapes } };
   if (fallsBack(options)) return builtInRecipe('int8', 'dynamic', shapes);
-  const blocks = { ...(block !== undefined && { block }), ...(method !== undefined && { method }) };
+  const given = Object.entries({ block, method, head }).filter(([, value]) => value !== undefined);
   return builtInRecipe(weights, activations, {
-    ...(pass !== undefined && { [pass]: blocks }),
+    ...(pass !== undefined && { [pass]: Object.fromEntries(given) }),
     ...shapes,
     // AWQ's scales and a rotation both even channels out: one of them.
     ...(method === 'awq' && {

@@ -12,6 +12,8 @@ export interface BlockOptions {
   readonly hessian: Float64Array | undefined;
   /** `[cols]`: what an error in each column costs; undefined: all the same. GPTQ takes it from the Hessian. */
   readonly importance: Float64Array | undefined;
+  /** Rounds of coordinate descent behind GPTQ's walk. */
+  readonly sweeps: number;
 }
 
 /** A weight's blocks, in ONNX's layout `[rows, cols, inner]`. */
@@ -31,7 +33,7 @@ export function diagonal(hessian: Float64Array, cols: number): Float64Array {
  * per kernel position, each with the same inputs but for the border.
  */
 function gptqBlocks(w: Float32Array, options: BlockOptions, hessian: Float64Array): Int4Blocks {
-  const { rows, cols, inner, block, symmetric, clip, bf16Scales } = options;
+  const { rows, cols, inner, block, symmetric, clip, bf16Scales, sweeps } = options;
   const perRow = Math.ceil(cols / block);
   const q = new Uint8Array(w.length);
   const scale = new Float32Array(rows * perRow * inner);
@@ -42,7 +44,7 @@ function gptqBlocks(w: Float32Array, options: BlockOptions, hessian: Float64Arra
     for (let o = 0; o < outputs; o++) {
       for (let k = 0; k < cols; k++) matrix[o * cols + k] = w[at(o, k, cols)] ?? 0;
     }
-    const made = gptqInt4(matrix, factor, { rows: outputs, cols, block, symmetric, clip, bf16Scales });
+    const made = gptqInt4(matrix, factor, { rows: outputs, cols, block, symmetric, clip, bf16Scales, sweeps });
     const levels = unpackNibbles(made.q, matrix.length);
     const zeros = made.zeroPoint && unpackNibbles(made.zeroPoint, outputs * perRow);
     for (let o = 0; o < outputs; o++) {

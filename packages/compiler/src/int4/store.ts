@@ -36,12 +36,12 @@ export async function storeInt4(
   const key = keyOf(site, name, { ...plain, steered });
   const [q, scale, zeroPoint] = await kernels.int4(key, tensor, axis, options);
   const attributes = { axis: { int: axis }, block_size: { int: options.block } };
-  const reason = `${options.symmetric ? 'int4' : 'uint4'}, blocks of ${options.block}${how(options)}`;
+  const reason = `${options.symmetric ? 'int4' : 'uint4'}, blocks of ${options.block}${how(site.node.opType, options)}`;
   return (graph) => ({ value: addDequantize(graph, site, name, { q, scale, zeroPoint, attributes }), reason });
 }
 
-function how({ hessian, importance, clip }: Pick<BlockOptions, 'hessian' | 'importance' | 'clip'>): string {
-  if (hessian) return ', GPTQ';
+function how(op: string, { hessian, importance, clip }: Pick<BlockOptions, 'hessian' | 'importance' | 'clip'>): string {
+  if (hessian) return op === 'Gather' ? ', GPTQ along its readers' : ', GPTQ';
   if (importance) return ', AWQ';
   return clip === 'hqq' ? ', HQQ' : '';
 }

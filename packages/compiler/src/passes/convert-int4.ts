@@ -3,9 +3,10 @@ import { CompilerError } from '../errors.ts';
 import { chosenSites, convertWeights, selection } from '../int4/convert-weights.ts';
 import { activationOf, collectHessians, type Hessians } from '../int4/hessians.ts';
 import { blockFor, diagonal } from '../int4/blocks-of.ts';
+import { readersGram } from '../int4/readers-gram.ts';
 import { storeInt4 } from '../int4/store.ts';
 import { sizesAt } from '../int4/weight-site.ts';
-import { definePass } from '../pass.ts';
+import { definePass, type PassContext } from '../pass.ts';
 
 const options = z.strictObject({
   /** Weights that share a scale. A shorter power of two, down to a quarter, is taken where only that divides the axis. */
@@ -15,11 +16,17 @@ const options = z.strictObject({
   /**
    * rtn: round to nearest on grids with the least squared error; hqq: on grids with the least error to the power of 0.7;
    * gptq: rounded so that the layer's output on calibration data errs least; awq: rtn, where an error costs what its
-   * input carries (the pass scale-channels comes before it); auto: gptq where there is calibration data, else rtn.
+   * input carries (the pass scale-channels comes before it); auto: gptq where there is calibration data, else rtn. All but
+   * hqq walk an embedding as gptq would, along what its first readers make of it, which no data are needed for.
    */
   method: z.enum(['auto', 'rtn', 'hqq', 'gptq', 'awq']).default('auto'),
-  /** Calibration samples that gptq and awq look at. */
-  samples: z.int().min(1).default(32),
+  /**
+   * Calibration samples that gptq and awq look at. Default 32, of token ids 256: a sample of those is few vectors, where a
+   * picture has thousands.
+   */
+  samples: z.int().min(1).optional(),
+  /** Rounds in which gptq looks back at what it has rounded; see `descend`. Default 4 where gptq is asked for, else 0. */
+  sweeps: z.int().min(0).optional(),
   /** mse: each block's range is fitted for the least squared error; none: all of it. hqq has its own. */
   clip: z.enum(['mse', 'none']).default('mse'),
   /** Scales that bfloat16 holds exactly: ARM's symmetric kernels cut them to that (kernels: they then lose nothing). */
@@ -45,9 +52,11 @@ export const convertInt4 = definePass({
         hint: 'give --data, or --method rtn or hqq',
       });
     }
-    const hessians: Hessians = steered
-      ? await collectHessians(chosenSites(graph, chosen), context, chosen.samples)
-      : new Map();
+    const sites = chosenSites(graph, chosen);
+    const { samples = await enoughSamples(context), sweeps = asked === 'gptq' ? 4 : 0 } = chosen;
+    const hessians: Hessians = steered ? await collectHessians(sites, context, samples) : new Map();
+    const float = context.floatModel.graph;
+    const grams = new Map(sites.map((site) => [site.node, method === 'hqq' ? undefined : readersGram(float, site)]));
     const clip = method === 'hqq' ? 'hqq' : chosen.clip;
     await convertWeights(graph, context, chosen, (site, name) => {
       const { cols } = sizesAt(site.tensor.dims, site.axis);
@@ -57,10 +66,19 @@ export const convertInt4 = definePass({
         symmetric,
         clip,
         bf16Scales,
-        hessian: method === 'gptq' ? hessian : undefined,
+        hessian: method === 'gptq' ? (grams.get(site.node) ?? hessian) : grams.get(site.node),
         importance: method === 'awq' ? hessian && diagonal(hessian, cols) : undefined,
+        sweeps,
       });
     });
     return graph;
   },
 });
+
+async function enoughSamples({ samples }: PassContext): Promise<number> {
+  for await (const feeds of samples?.() ?? []) {
+    const isTokens = Object.values(feeds).every(({ dtype, dims }) => dtype.startsWith('int') || dims.includes(0));
+    return isTokens ? 256 : 32;
+  }
+  return 32;
+}

@@ -2,6 +2,7 @@ import { QuantError } from '../errors.ts';
 import { walkColumns } from '../linalg/error-spread.ts';
 import type { HessianFactor } from '../linalg/hessian.ts';
 import { roundHalfEven } from '../int8/round.ts';
+import { descend } from './descend.ts';
 import { packNibbles } from './nibbles.ts';
 import type { Int4Blocks } from './quantize.ts';
 import { findBlocks } from './search.ts';
@@ -16,6 +17,8 @@ export interface GptqOptions {
   readonly clip?: 'none' | 'mse' | 'hqq' | undefined;
   /** Scales that bfloat16 holds exactly. Default false. */
   readonly bf16Scales?: boolean | undefined;
+  /** Rounds of coordinate descent behind the walk, see `descend`. Default 0. */
+  readonly sweeps?: number | undefined;
 }
 
 /**
@@ -32,16 +35,16 @@ export function gptqInt4(
   { order, upper, ...factor }: HessianFactor,
   options: GptqOptions,
 ): Int4Blocks {
-  const { rows, cols, block, symmetric = false } = options;
+  const { rows, cols, block, symmetric = false, bf16Scales = false, sweeps = 0 } = options;
   if (w.length !== rows * cols || factor.cols !== cols || !(block >= 1)) {
     throw new QuantError('quant/shape', `${w.length} weights, a Hessian of ${factor.cols}, for ${rows} × ${cols}`);
   }
-  const { clip = 'mse', bf16Scales = false } = options;
+  const { clip = 'mse' } = options;
   const search = { symmetric, clip, bf16: bf16Scales, importance: factor.energy, levels: false };
   const grids = findBlocks(w, { rows, cols, inner: 1, block }, search);
   const perRow = Math.ceil(cols / block);
   const lowest = symmetric ? -8 : 0;
-  const q = new Uint8Array(w.length);
+  const levels = new Int8Array(w.length);
   const work = permutedColumns(w, order, rows);
   walkColumns(work, { upper, rows, cols }, (i, start, error, at) => {
     const column = order[i];
@@ -52,12 +55,15 @@ export function gptqInt4(
       const zero = grids.zeroPoint[grid];
       const value = work[start + r];
       const level = Math.max(lowest, Math.min(lowest + 15, roundHalfEven(value / scale) + zero));
-      q[r * cols + column] = level;
+      levels[r * cols + column] = level;
       error[at + r] = (value - (level - zero) * scale) / pivot;
     }
   });
+  const made = { levels, scale: grids.scale, zeroPoint: grids.zeroPoint };
+  const descent = { rows, cols, block, lowest, bf16: bf16Scales, sweeps };
+  if (sweeps > 0) descend(w, made, factor.hessian, descent);
   const zeroPoint = symmetric ? undefined : packNibbles(grids.zeroPoint);
-  return { q: packNibbles(q), scale: grids.scale, zeroPoint };
+  return { q: packNibbles(levels), scale: grids.scale, zeroPoint };
 }
 
 /** `[cols, rows]` in processing order: the inner loops then run along memory. */

@@ -10,6 +10,8 @@ export interface HessianFactor {
   readonly upper: Float64Array;
   /** The Hessian's diagonal, damped, in the columns' own order: what an error in each costs. */
   readonly energy: Float64Array;
+  /** Damped, in the columns' own order, row-major `[cols, cols]`. */
+  readonly hessian: Float64Array;
 }
 
 /**
@@ -26,9 +28,12 @@ export function factorHessian(hessian: Float64Array, cols: number, damp = 0.01):
   const steady = damped(hessian, order, damp);
   const upper = inverseCholesky(steady, cols);
   if (!upper) throw new QuantError('quant/not-finite', 'the Hessian is not positive definite');
-  const energy = new Float64Array(cols);
-  for (let i = 0; i < cols; i++) energy[order[i]] = steady[i * cols + i];
-  return { cols, order, upper, energy };
+  const own = new Float64Array(cols * cols);
+  for (let i = 0; i < cols; i++) {
+    for (let j = 0; j < cols; j++) own[order[i] * cols + order[j]] = steady[i * cols + j];
+  }
+  const energy = Float64Array.from({ length: cols }, (_, i) => own[i * cols + i]);
+  return { cols, order, upper, energy, hessian: own };
 }
 
 /** In processing order; inputs that were always 0 get the mean energy, so that their weights are merely rounded. */
