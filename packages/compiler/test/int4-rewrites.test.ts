@@ -99,7 +99,7 @@ describe('convert-int4 of an embedding', () => {
       expect(reason).toBe(`uint4, blocks of 16${method === 'rtn' ? ', GPTQ along its readers' : ', HQQ'}`);
       return distance(await run(model, 'a'), before);
     };
-    expect(await errorOf('rtn')).toBeLessThan(0.8 * (await errorOf('hqq')));
+    expect(await errorOf('rtn')).toBeLessThan(0.9 * (await errorOf('hqq')));
   });
 
   test.each<[string, Parameters<typeof decoder>[0]]>([
