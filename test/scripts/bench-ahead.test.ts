@@ -38,6 +38,16 @@ test('of no use are a peer’s result under the floor, and ours under it beside 
   expect(columnsOf([result('flotilla', [0.2, 1, 9], 'another')], result('peer', [0.9, 1, 0.5]))).toHaveLength(1);
 });
 
+test('speeds whose intervals overlap are one speed', () => {
+  const wide = (line: Line): Line => ({
+    ...line,
+    speeds: line.speeds.map((one) => ({ ...one, interval: [one.speedup - 0.3, one.speedup + 0.3] as const })),
+  });
+  const [ours, peer] = [result('flotilla', [0.25, 1, 1]), result('peer', [0.25, 1, 1.2])];
+  expect(columnsOf([ours], peer)).toEqual([['speed']]);
+  expect(columnsOf([wide(ours)], wide(peer))).toEqual([]);
+});
+
 test('what was not timed or not made takes no part', () => {
   const failed: Line = { ...result('peer', [0.1, 1, 9]), row: null, failed: 'no' };
   expect(columnsOf([], failed)).toEqual([]);

@@ -57,17 +57,24 @@ export function peersAhead(zoo: readonly Line[], peers: readonly Line[]): readon
   });
 }
 
-function figuresOf({ row, speeds }: Line): Figures | null {
-  const speed = speeds.find(({ threads }) => threads === 1)?.speedup;
-  return row === null || speed === undefined ? null : { size: row.ratio, kept: row.kept, speed };
+interface Measured extends Figures {
+  /** Of the speed. */
+  readonly interval: readonly [number, number];
+}
+
+function figuresOf({ row, speeds }: Line): Measured | null {
+  const one = speeds.find(({ threads }) => threads === 1);
+  return row === null || !one ? null : { size: row.ratio, kept: row.kept, speed: one.speedup, interval: one.interval };
 }
 
 /** How far the peer is before us, a column at a time, in units of what counts as equal. */
-function leadOf(peer: Figures, ours: Figures): Figures {
+function leadOf(peer: Measured, ours: Measured): Figures {
+  // Steps of a tenth of a millisecond swing by more than 5 %: two speeds that may be one are equal.
+  const isOne = peer.interval[0] <= ours.interval[1] && ours.interval[0] <= peer.interval[1];
   return {
     size: (ours.size / peer.size - 1) / EQUAL.size,
     kept: (peer.kept - ours.kept) / EQUAL.kept,
-    speed: (peer.speed / ours.speed - 1) / EQUAL.speed,
+    speed: isOne ? 0 : (peer.speed / ours.speed - 1) / EQUAL.speed,
   };
 }
 
@@ -99,7 +106,7 @@ export function aheadSection(zoo: readonly Line[], peers: readonly Line[]): read
   return [
     '## Where a peer is smaller, faster and as accurate',
     '',
-    `Computed from the two tables: each of the peers' ${compared} results on ${models} models that keep ${percent(FLOOR)} or more of fp32's score, beside ours of the same model that do. Equal are sizes within ${percent(EQUAL.size)}, speeds at one thread within ${percent(EQUAL.speed)} of each other, and scores within ${(100 * EQUAL.kept).toFixed(1)} points.`,
+    `Computed from the two tables: each of the peers' ${compared} results on ${models} models that keep ${percent(FLOOR)} or more of fp32's score, beside ours of the same model that do. Equal are sizes within ${percent(EQUAL.size)}, speeds at one thread within ${percent(EQUAL.speed)} of each other or whose intervals overlap, and scores within ${(100 * EQUAL.kept).toFixed(1)} points.`,
     '',
     `- Smaller, faster and as accurate as every result of ours: ${found.filter(({ beatsAll }) => beatsAll).length}.`,
     `- Not equalled in all three columns at once by any one result of ours: ${found.length}. Below, each beside ours that is the nearest; in which columns the peer is ahead of it; and than which recipes of ours it is smaller, faster and as accurate.`,

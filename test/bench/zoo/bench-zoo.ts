@@ -70,7 +70,8 @@ export async function benchZoo(options: ZooOptions, isTaken: boolean): Promise<r
     if (failed !== NOT_TAKEN) say(`${model} ${recipe}${failed === null ? '' : `: ${failed}`}`);
     return { ...line, row: answer, failed };
   });
-  return withSpeeds(steps, made, options);
+  const known = made.filter(({ failed }) => failed !== NOT_TAKEN);
+  return withSpeeds(steps, known, options);
 }
 
 /** The models as they came, with their calibration samples. */
