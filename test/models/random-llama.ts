@@ -59,12 +59,12 @@ function uniform(seed: string): () => number {
 /**
  * A decoder with a KV cache out of plain operators, with the inputs and outputs of Optimum's exports: RMSNorm, RoPE from
  * tables, grouped attention with repeated heads, a causal mask, SwiGLU. Linear weights stand transposed, as exporters do.
- * @param keep where matrices are kept, one after the other; default: in memory
+ * @param keep what stands for a matrix, called with one after the other; default: the matrix
  */
 export function buildLlama(
   sizes: LlamaSizes,
   weights: LlamaWeights = randomWeights(),
-  keep: (matrix: NewTensor) => NewTensor = (matrix) => matrix,
+  keep: (name: string, matrix: NewTensor) => NewTensor = (_, matrix) => matrix,
 ): Model {
   const build = new LlamaBuilder(sizes, weights, keep);
   build.embedding();
@@ -76,13 +76,13 @@ export function buildLlama(
 class LlamaBuilder {
   private readonly sizes: LlamaSizes;
   private readonly weights: LlamaWeights;
-  private readonly keep: (matrix: NewTensor) => NewTensor;
+  private readonly keep: (name: string, matrix: NewTensor) => NewTensor;
   private readonly nodes: NewNode[] = [];
   private readonly initializers: { [name: string]: NewTensor } = {};
   private readonly size: number;
   private x = '';
 
-  constructor(sizes: LlamaSizes, weights: LlamaWeights, keep: (matrix: NewTensor) => NewTensor) {
+  constructor(sizes: LlamaSizes, weights: LlamaWeights, keep: (name: string, matrix: NewTensor) => NewTensor) {
     this.sizes = sizes;
     this.weights = weights;
     this.keep = keep;
@@ -118,7 +118,7 @@ class LlamaBuilder {
     const { vocabulary, hidden, positions } = this.sizes;
     const table = 'model.embed_tokens.weight';
     const rows = this.weights(table, [vocabulary, hidden]);
-    this.initializers[table] = this.keep(tensorFromFloats([vocabulary, hidden], rows));
+    this.initializers[table] = this.keep(table, tensorFromFloats([vocabulary, hidden], rows));
     this.x = this.op('Gather', [table, 'input_ids'], 'embed');
     const half = this.size / 2;
     for (const [name, turn] of [['cos', Math.cos] as const, ['sin', Math.sin] as const]) {
@@ -233,8 +233,9 @@ class LlamaBuilder {
     const w = this.weights(`${name}.weight`, [outputs, inputs]);
     const turned = new Float32Array(w.length);
     for (let o = 0; o < outputs; o++) for (let i = 0; i < inputs; i++) turned[i * outputs + o] = w[o * inputs + i] ?? 0;
-    this.initializers[`${name}.transposed`] = this.keep(tensorFromFloats([inputs, outputs], turned));
-    return this.op('MatMul', [x, `${name}.transposed`], result);
+    const matrix = `${name}.transposed`;
+    this.initializers[matrix] = this.keep(matrix, tensorFromFloats([inputs, outputs], turned));
+    return this.op('MatMul', [x, matrix], result);
   }
 
   private op(

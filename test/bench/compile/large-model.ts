@@ -1,6 +1,6 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type NewTensor, ScratchFile, TensorInFile, writeModel } from '@flotilla/onnx';
+import { type NewTensor, ScratchFile, TensorInFile, tensorFromFloats, writeModel } from '@flotilla/onnx';
 import { buildLlama, type LlamaSizes, randomWeights } from '../../models/random-llama.ts';
 
 const sizes = { hidden: 2048, heads: 32, kvHeads: 4, ffn: 5632, vocabulary: 32_000, positions: 2048 };
@@ -15,8 +15,17 @@ export async function writeLargeModel(folder: string, gigabytes: number): Promis
   const path = join(folder, 'model.onnx');
   const scratchPath = join(folder, 'weights');
   const scratch = new ScratchFile(scratchPath);
-  const keep = (matrix: NewTensor): NewTensor => new TensorInFile(matrix, scratch.add(matrix.bytes));
-  const model = buildLlama(sizesOf(gigabytes), randomWeights(), keep);
+  const matrices = new Map<string, NewTensor>();
+  const none = tensorFromFloats([1], [0]);
+  // A model is built in one piece, so its matrices come in afterwards.
+  const model = buildLlama(sizesOf(gigabytes), randomWeights(), (name, matrix) => {
+    matrices.set(name, new TensorInFile(matrix, scratch.add(matrix.bytes)));
+    return none;
+  });
+  for (const [name, matrix] of matrices) {
+    model.graph.removeInitializer(name);
+    model.graph.addInitializer(name, matrix);
+  }
   await writeModel(model, path, { externalData: { location: 'model.onnx.data', minBytes: 1024 } });
   await rm(scratchPath);
   return [path, join(folder, 'model.onnx.data')];
