@@ -111,7 +111,7 @@ describe('language models', () => {
   });
   afterAll(() => close());
 
-  test('perplexity of the whole validation text is the 24.65 that PyTorch gives', async () => {
+  test('perplexity of the whole validation text is the 24.65 that PyTorch gives', { timeout: 240_000 }, async () => {
     const data = await textData(join(folder, 'valid.txt'), undefined);
     if (data.kind !== 'text') throw new Error('not text');
     const scores = await perplexity.judge(model, data.texts(), {});
