@@ -136,4 +136,10 @@ test('what ONNX Runtime left in float is told from what it fused', async () => {
   expect(findUnfused((await optimized(convolution(false))).graph)).toMatchObject([
     { node: 'stem', reason: expect.stringContaining('not quantized has no integer kernel') },
   ]);
+  // Float weights behind integers: left so on purpose.
+  const kept = convolution(false);
+  kept.graph.addInitializer('floats', tensorFromFloats([4, 2, 3, 3], new Float32Array(72).fill(0.3)));
+  kept.graph.nodes.find(({ name }) => name === 'stem')?.setInput(1, 'floats');
+  kept.graph.removeDead();
+  expect(findUnfused((await optimized(kept)).graph)).toEqual([]);
 });
