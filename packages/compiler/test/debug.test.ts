@@ -141,7 +141,7 @@ describe('debug', () => {
     const spoilt = await made('llama.onnx', 4, llama, (model) => scaleWeight(model, node, 4));
     const { firstDivergence, samples: count } = await debug(spoilt, { against: llama, data: prompts });
     expect(firstDivergence).toMatchObject({ node, op: 'MatMul' });
-    expect(count).toBe(2);
+    expect(count).toBe(1); // short texts share a window
   });
 
   test('refuses models that have nothing in common, and data that fits neither (#23)', async () => {
