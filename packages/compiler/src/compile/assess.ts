@@ -53,7 +53,7 @@ export async function assess(
   const cliffs = [...refuseCliffs(host.cliffs, host.board, options.force === true)];
   // An optimized graph is written in one file, which ends at 2 GiB.
   const optimized = portable.files.length === 1 ? join(folder, 'optimized.onnx') : undefined;
-  const quantized = await host.load(optimized);
+  const quantized = await host.load({ optimizedPath: optimized });
   try {
     const judged = await judgeAdapters({ ...job, candidates }, quantized, adapters, options);
     const { verdict } = judged;

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Board } from '@flotilla/boards';
 import { addBranches, lowerModel } from '@flotilla/lowering';
 import { openModel } from '@flotilla/onnx';
-import { branchesOf, type TextTokenizer } from '@flotilla/runtime';
+import { branchesOf, type SessionOptions, type TextTokenizer } from '@flotilla/runtime';
 import { type Cliff, findCliffs } from '../cliff/find-cliffs.ts';
 import type { Judged } from '../evaluate/judge.ts';
 import { loadOnnx } from '../evaluate/load-onnx.ts';
@@ -32,9 +32,13 @@ export interface LoweredFile {
   /** How far the board's own kernels may be from what runs here: see `Lowered.spread`. */
   readonly spread: number;
   readonly cliffs: readonly Cliff[];
-  /** @param optimizedPath where ONNX Runtime writes what its optimizer makes of it */
-  load(optimizedPath?: string): Promise<Judged>;
+  /** Whether values are rounded to integers of fixed scales on the way. */
+  readonly roundsValues: boolean;
+  load(options?: LoadOptions): Promise<Judged>;
 }
+
+/** Where ONNX Runtime writes what its optimizer makes of the graph, and how far that goes. */
+export type LoadOptions = Pick<SessionOptions, 'optimizedPath' | 'optimization'>;
 
 /** Lowers a portable model for a board, into the folder; the session settings that lowering chose go with it. */
 export async function lowerTo(portable: SavedModel, board: Board, options: LowerOptions): Promise<LoweredFile> {
@@ -52,7 +56,7 @@ export async function lowerTo(portable: SavedModel, board: Board, options: Lower
     digest: hash.digest('hex'),
     spread: lowered.spread,
     cliffs: findCliffs(lowered.model.graph, board.boardClass),
-    load: (optimizedPath) =>
-      loadOnnx(path, tokenizer, { threads, config: lowered.session, adapters, optimizedPath, signal }),
+    roundsValues: [...lowered.model.graph.walk({ opType: 'QuantizeLinear' })].length > 0,
+    load: (how) => loadOnnx(path, tokenizer, { threads, config: lowered.session, adapters, ...how, signal }),
   };
 }
