@@ -4,6 +4,9 @@ import { type Costs, elementCost, isGated } from './costs.ts';
 import { MinimumCut } from './minimum-cut.ts';
 import { onIntegers, type Role } from './plan.ts';
 
+/** Less than this lies within what the costs are off by, and every node in float moves the range of others. */
+const LEAST_SAVING = 0.05;
+
 /**
  * Nodes of a plan that are better left in float: with few products for each element, or between floats, integers do not
  * earn the conversions and the passes over memory that they need. Every node costs so much in float and so much in
@@ -28,7 +31,10 @@ export function fasterInFloat(
     cut.add(group, 'floats', int8);
     addEdges(cut, { graph, groups, costs, sizes }, node);
   }
+  const inIntegers = cut.into('floats');
   const kept = cut.reachable('integers', 'floats');
+  // What the cut has not used up is what it saves.
+  if (cut.into('floats') < LEAST_SAVING * inIntegers) return new Set();
   return new Set([...groups].filter(([, group]) => !kept.has(group)).map(([node]) => node.outputs[0] ?? ''));
 }
 

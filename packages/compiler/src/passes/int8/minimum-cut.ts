@@ -14,6 +14,11 @@ export class MinimumCut {
     this.largest = Math.max(this.largest, capacity);
   }
 
+  /** What leads into a vertex and is not used up. */
+  into(vertex: string): number {
+    return [...this.left.values()].reduce((sum, to) => sum + (to.get(vertex) ?? 0), 0);
+  }
+
   /** The vertices on the source's side of a minimum cut: of several such cuts, the one nearest the source. Uses the network up. */
   reachable(source: string, sink: string): ReadonlySet<string> {
     for (;;) {
