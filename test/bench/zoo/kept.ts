@@ -27,7 +27,7 @@ type Kept<T> = Outcome<T> & { readonly key: string };
 export async function once<T>(keep: Keep, ask: () => Promise<T>): Promise<Outcome<T>> {
   const { file, key } = keep;
   const known = await read<T>(file);
-  if (known?.key === key && keep.again !== true) return known;
+  if (known?.key === key && (keep.again !== true || keep.knownOnly === true)) return known;
   if (keep.knownOnly === true) return { answer: null, failed: NOT_TAKEN };
   const outcome = await attempt(ask);
   if (outcome.failed === null || keep.keepFailures === true) {
