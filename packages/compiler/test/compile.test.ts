@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { compile, evaluate, inspect, loadModel, quantize } from '@flotilla/compiler';
@@ -70,11 +70,27 @@ test('a model becomes a pack that runs, with a verdict, and golden vectors that 
   expect((await readdir(dir)).filter((name) => name.startsWith('.'))).toEqual([]);
 });
 
-test('the same inputs give the same pack', async () => {
-  const options = { weights: 'int4', data: `${data}:4`, name: 'twice', latencySeconds: 0 };
+test('the same inputs give the same pack, wherever they lie', async () => {
+  const metric = join(dir, 'always.mjs');
+  await writeFile(metric, 'export default () => 1');
+  const options = { weights: 'int4', data: `${data}:4`, latencySeconds: 0 };
   const one = await compile(model, join(dir, 'one.pack'), options);
-  const two = await compile(model, join(dir, 'two.pack'), options);
+  const there = `${dir} elsewhere`;
+  await cp(model, join(there, 'net.onnx'));
+  await cp(data, join(there, 'data'), { recursive: true });
+  const two = await compile(join(there, 'net.onnx'), join(there, 'two.pack'), {
+    ...options,
+    data: `${join(there, 'data')}:4`,
+  });
+  await rm(there, { recursive: true });
   expect(two.pack.digest).toBe(one.pack.digest);
+  const judged = await compile(model, join(dir, 'judged.pack'), { ...options, eval: `${judge}:2`, metric });
+  expect(judged.verdict?.metric).toBe(metric);
+  const pack = await openPack(join(dir, 'judged.pack'));
+  const inPack = new TextDecoder().decode(await pack.file('report.json'));
+  await pack.close();
+  expect(inPack).toContain('"metric":"always.mjs"');
+  expect(inPack).not.toContain(dir);
   expect(one.verdict).toBeNull();
   expect(one.warnings).toContainEqual(expect.stringContaining('4 samples are too few for three splits'));
   expect(one.objections).toEqual([expect.stringContaining('nothing was left to judge')]);

@@ -20,6 +20,7 @@ import { objectionsTo } from './objections.ts';
 import type { CompileOptions, CompileReport } from './options.ts';
 import { rebuildOnBase } from './rebuild.ts';
 import { recipeOf } from './recipe-of.ts';
+import { reportInPack } from './report-in-pack.ts';
 import { calibrationData, checkData } from './samples.ts';
 import { saveModel } from './save-model.ts';
 import { openSource } from './source.ts';
@@ -83,7 +84,9 @@ export async function compile(path: string, out: string, asked: CompileOptions =
       const weights = rebuilt?.weights ?? (isNamed ? job.recipe.name : (options.weights ?? 'int8'));
       const annotations = annotationsOf(options, job);
       const { factors } = rebuilt ?? {};
-      const parts = { source, portable, adapters, factors, weights, golden: evidence.golden, report, annotations };
+      const { golden } = evidence;
+      const packed = reportInPack(report);
+      const parts = { source, portable, adapters, factors, weights, golden, report: packed, annotations };
       const written = await writeOutput(out, parts, options);
       const result = {
         ...report,
