@@ -26,7 +26,7 @@ export type {
   Measured,
   Outgoing,
 } from './ports.ts';
-export { provisionAgent, type ProvisionOptions } from './provision.ts';
+export { hasIdentity, provisionAgent, type ProvisionOptions } from './provision.ts';
 export { Refusal } from './refusal.ts';
 export type { Status } from './reporter.ts';
 export { type Agent, type AgentOptions, startAgent } from './start-agent.ts';

@@ -29,7 +29,7 @@ export async function provisionAgent(options: ProvisionOptions): Promise<Identit
   if (fleet !== undefined) checkName(fleet, 'fleet');
   const path = identityFile(identityDir);
   // Before the controller is asked: it would hold a device whose secret nobody has.
-  if (await stat(path).catch(() => undefined))
+  if (await hasIdentity(identityDir))
     throw new AgentError('agent/identity-exists', `${path} is there already`, {
       where: path,
       hint: 'choose another identity folder, or remove this one',
@@ -44,6 +44,11 @@ export async function provisionAgent(options: ProvisionOptions): Promise<Identit
   const identity = checkIdentity(answer, "the controller's answer");
   await writeIdentity(identityDir, identity);
   return identity;
+}
+
+/** Whether the folder holds an identity already. */
+export async function hasIdentity(identityDir: string): Promise<boolean> {
+  return (await stat(identityFile(identityDir)).catch(() => undefined)) !== undefined;
 }
 
 async function post({ controllerUrl, token, signal }: ProvisionOptions, body: object): Promise<unknown> {

@@ -60,7 +60,7 @@ const FIRST_LINK_MS = 3000;
 /**
  * Starts the agent: boots what its slots hold and then keeps a session with the broker.
  * @throws {AgentError} `agent/identity`, `agent/identity-mode`, `agent/identity-in-use`, `agent/state-newer`,
- *   `agent/storage`, `agent/broker-refused`
+ *   `agent/storage`, `agent/broker-refused`; `boards/unknown`, `boards/invalid`
  */
 export async function startAgent(options: AgentOptions): Promise<Agent> {
   const { dataDir, log = () => undefined } = options;
@@ -92,12 +92,17 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     return await connect(running, clock, () => birthOf(engine, disk, dataDir));
   } catch (error) {
     await unlock();
-    if (error instanceof AgentError) throw error;
+    if (isTyped(error)) throw error; // a board that nobody knows, say
     throw new AgentError('agent/storage', `${dataDir} cannot be used: ${String(error)}`, {
       where: dataDir,
       cause: error,
     });
   }
+}
+
+/** Errors of every room carry `room/reason`. */
+function isTyped(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' && error.code.includes('/');
 }
 
 interface Running {

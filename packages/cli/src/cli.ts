@@ -45,7 +45,7 @@ export async function runCli(args: readonly string[]): Promise<number> {
     if (json) process.stdout.write(`${JSON.stringify({ error: failure })}\n`);
     process.stderr.write(`${failureLine(failure)}\n`);
     if (args.includes('--verbose') && error instanceof Error) process.stderr.write(`${error.stack ?? ''}\n`);
-    return exitCodeOf(failure);
+    return exitCodeOf(failure, error);
   }
 }
 
@@ -74,12 +74,21 @@ function parser(args: readonly string[], commands: readonly Command[]) {
     .wrap(Math.min(120, process.stdout.columns ?? 120))
     .version(false)
     .help()
+    .check(hasNumbers)
     .exitProcess(false)
     .fail((message, error) => {
-      throw error ?? usageError(message);
+      // What an option's own check throws arrives as yargs' kind of error.
+      throw error === undefined || error.name === 'YError' ? usageError(message) : error;
     });
   for (const command of commands) cli.command(command);
   return cli;
+}
+
+/** yargs makes NaN of words where a number is wanted. */
+function hasNumbers(argv: { readonly [option: string]: unknown }): true {
+  const wrong = Object.keys(argv).find((option) => Number.isNaN(argv[option]));
+  if (wrong === undefined) return true;
+  throw new CliError('cli/usage', `--${wrong} must be a number`, { hint: 'see --help' });
 }
 
 function usageError(message: string): CliError {

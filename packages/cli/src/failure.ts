@@ -31,7 +31,13 @@ const SURROUNDINGS = new Set([
   'surroundings',
   'port-in-use',
   'unreachable',
+  'broker',
   'broker-refused',
+  'listen',
+  'data-dir',
+  'device-offline',
+  'device-silent',
+  'overloaded',
   'locked',
   'identity-in-use',
   'storage-full',
@@ -75,18 +81,19 @@ export function describeError(error: unknown): Failure {
   };
 }
 
-/** The exit code that belongs to a failure's code. */
-export function exitCodeOf(failure: Failure): number {
-  const reason = failure.code.slice(failure.code.indexOf('/') + 1);
-  if (failure.code === 'cli/fault') return EXIT.fault;
-  if (failure.code === 'cli/usage' || failure.code === 'runtime/options') return EXIT.usage;
-  return SURROUNDINGS.has(reason) ? EXIT.surroundings : EXIT.badInput;
+/** The exit code that belongs to a failure's code, or to what the system said in `error` or what caused it. */
+export function exitCodeOf({ code }: Failure, error?: unknown): number {
+  const reason = code.slice(code.indexOf('/') + 1);
+  if (code === 'cli/fault' || code === 'controller/internal') return EXIT.fault;
+  if (code === 'cli/usage' || code === 'runtime/options') return EXIT.usage;
+  return SURROUNDINGS.has(reason) || isSystemFault(error) ? EXIT.surroundings : EXIT.badInput;
 }
 
 /** `error package/reason: what, where; how to mend`. */
 export function failureLine(failure: Failure): string {
-  // Most messages name the place themselves.
-  const where = failure.where !== null && !failure.message.includes(failure.where) ? `, ${failure.where}` : '';
+  // Most messages name the place themselves, all at once or part by part.
+  const isNamed = (failure.where ?? '').split(', ').every((part) => failure.message.includes(part));
+  const where = isNamed ? '' : `, ${failure.where}`;
   const hint = failure.hint === null ? '' : `; ${failure.hint}`;
   return `error ${failure.code}: ${failure.message}${where}${hint}`;
 }
@@ -109,6 +116,11 @@ function typedError(error: unknown): TypedError {
     cause: error,
     hint: 'run again with --verbose and report it',
   }) as TypedError;
+}
+
+function isSystemFault(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  return SYSTEM_FAULTS.has(systemCode(error) ?? '') || isSystemFault(error.cause);
 }
 
 function isTyped(error: Error): error is TypedError {

@@ -11,7 +11,12 @@ export const boardOption = () =>
   }) as const;
 
 export const threadsOption = () =>
-  ({ type: 'number', default: Number(setting('threads') ?? 1), describe: 'Threads inside one operator' }) as const;
+  ({
+    type: 'number',
+    default: Number(setting('threads') ?? 1),
+    coerce: wholeThreads,
+    describe: 'Threads inside one operator',
+  }) as const;
 
 export const controllerOption = () =>
   ({
@@ -40,6 +45,12 @@ export const preprocessOption = () =>
     type: 'string',
     describe: 'Rules by which a folder of pictures or .wav becomes inputs, FILE.yaml',
   }) as const;
+
+/** NaN is left for the check that every number goes through. @throws {CliError} `cli/usage` */
+function wholeThreads(value: number): number {
+  if (Number.isNaN(value) || (Number.isInteger(value) && value >= 1)) return value;
+  throw new CliError('cli/usage', `--threads must be a whole number of at least 1, not ${value}`);
+}
 
 /** A number of at least `least`; refuses NaN that yargs makes of words. @throws {CliError} `cli/usage` */
 export function atLeast(option: string, value: number, least: number): number {

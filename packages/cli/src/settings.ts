@@ -18,15 +18,19 @@ export type SettingName = keyof typeof SETTINGS;
 export interface Setting {
   readonly name: SettingName;
   readonly value: string;
-  /** `FLOTILLA_BOARD`, or the path of the file. */
+  /** `--board`, `FLOTILLA_BOARD`, or the path of the file. */
   readonly from: string;
 }
 
 /**
- * Settings by precedence: `FLOTILLA_*` variables, then the nearest `flotilla.yaml` in `folder` or above it. Flags come before both.
- * @throws {CliError} `cli/config` for an unknown key or a value that is no text or number
+ * Settings by precedence: flags, `FLOTILLA_*` variables, then the nearest `flotilla.yaml` in `folder` or above it.
+ * @throws {CliError} `cli/config` for an unknown key, or a value that the setting cannot have
  */
-export function loadSettings(env: NodeJS.ProcessEnv, folder: string): ReadonlyMap<SettingName, Setting> {
+export function loadSettings(
+  env: NodeJS.ProcessEnv,
+  folder: string,
+  flags: { readonly [N in SettingName]?: string | undefined } = {},
+): ReadonlyMap<SettingName, Setting> {
   const settings = new Map<SettingName, Setting>();
   const file = nearestFile(folder);
   if (file)
@@ -35,8 +39,18 @@ export function loadSettings(env: NodeJS.ProcessEnv, folder: string): ReadonlyMa
     const variable = `FLOTILLA_${name.toUpperCase()}`;
     const value = env[variable];
     if (value !== undefined && value !== '') settings.set(name, { name, value, from: variable });
+    const flag = flags[name];
+    if (flag !== undefined) settings.set(name, { name, value: flag, from: `--${name}` });
   }
+  checkThreads(settings.get('threads'));
   return settings;
+}
+
+function checkThreads(threads: Setting | undefined): void {
+  if (threads === undefined || /^[1-9]\d*$/.test(threads.value)) return;
+  throw new CliError('cli/config', `threads must be a whole number of at least 1, not ${threads.value}`, {
+    where: threads.from,
+  });
 }
 
 let current: ReadonlyMap<SettingName, Setting> | undefined;

@@ -5,7 +5,7 @@ import { CliError } from './errors.ts';
 export async function readToken(given: string | undefined): Promise<string> {
   if (given === undefined || given === '')
     throw new CliError('cli/usage', 'no token for the controller', {
-      hint: 'give --token @DIR/admin-token, set FLOTILLA_TOKEN, or put it into flotilla.yaml',
+      hint: 'give --token @DIR/admin.token, set FLOTILLA_TOKEN, or put it into flotilla.yaml',
     });
   return given.startsWith('@') ? (await readFile(given.slice(1), 'utf8')).trim() : given;
 }

@@ -3,7 +3,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
+import { runCli } from '../src/cli.ts';
 
 const main = fileURLToPath(new URL('../dist/main.js', import.meta.url));
 
@@ -42,10 +43,35 @@ test('--help exits 0 and shows examples', async () => {
   expect(stdout).toContain('Examples:');
 });
 
-test.each(['inspect', 'compare', 'debug'])('%s --help shows examples', async (command) => {
-  const { exitCode, stdout } = await flotilla(command, '--help');
-  expect(exitCode).toBe(0);
-  expect(stdout).toContain('Examples:');
+test('every command shows examples and says what each of its arguments is', async () => {
+  const verbs = {
+    ...{ bench: [], compare: [], compile: [], config: [], debug: [], eval: [], inspect: [], publish: [], run: [] },
+    ...{ agent: ['provision', 'start', 'status'], boards: ['ls', 'show', 'detect'], controller: ['start'] },
+    ...{ device: ['ls', 'show', 'tag', 'call'], keys: ['init', 'rotate', 'show'], release: ['ls', 'show'] },
+    pack: ['ls', 'verify', 'unpack', 'sign', 'push', 'pull'],
+    rollout: ['create', 'show', 'watch', 'why', 'pause', 'resume', 'abort', 'ls'],
+  };
+  const commands = Object.entries(verbs).flatMap(([noun, known]) => [[noun], ...known.map((verb) => [noun, verb])]);
+  const write = vi.spyOn(console, 'log').mockImplementation(() => undefined);
+  try {
+    for (const command of commands) {
+      write.mockClear();
+      expect(await runCli([...command, '--help'])).toBe(0);
+      const help = write.mock.calls.flat().join('\n');
+      expect(help, command.join(' ')).toContain('Examples:');
+      expect(help, command.join(' ')).not.toMatch(/^ {2}[a-z]+ {3,}\[/m);
+    }
+  } finally {
+    write.mockRestore();
+  }
+}, 30_000);
+
+test.each([
+  [['bench', 'm.onnx', '--threads', 'two'], '--threads must be a number; see --help'],
+  [['bench', 'm.onnx', '--threads', '0'], '--threads must be a whole number of at least 1, not 0; see flotilla --help'],
+  [['rollout', 'create', 'a@1', '--canary', 'x'], '--canary must be a number; see --help'],
+])('%j is a usage error', async (args, message) => {
+  expect(await flotilla(...args)).toMatchObject({ exitCode: 2, stderr: `error cli/usage: ${message}\n` });
 });
 
 test('debug without the right model is a usage error; compare of what is no model is bad input (#1)', async () => {

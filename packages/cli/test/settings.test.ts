@@ -18,6 +18,18 @@ test('a variable wins over the nearest flotilla.yaml, and both say where they co
   expect(settings.get('threads')).toEqual({ name: 'threads', value: '2', from: join(dir, 'flotilla.yaml') });
 });
 
+test('a flag wins over both', async () => {
+  const dir = await folderWith('threads: 2\n');
+  const settings = loadSettings({ FLOTILLA_THREADS: '3' }, dir, { threads: '4' });
+  expect(settings.get('threads')).toEqual({ name: 'threads', value: '4', from: '--threads' });
+});
+
+test.each(['two', '0', '-1', '1.5'])('%s threads are refused, with the place', async (threads) => {
+  const dir = await folderWith(`threads: ${threads}\n`);
+  const from = join(dir, 'flotilla.yaml');
+  expect(() => loadSettings({}, dir)).toThrow(expect.objectContaining({ code: 'cli/config', where: from }));
+});
+
 test('an unknown key is refused with the near one', async () => {
   const dir = await folderWith('bord: host\n');
   expect(() => loadSettings({}, dir)).toThrow(

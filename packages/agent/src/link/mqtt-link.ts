@@ -31,6 +31,8 @@ const CONNECT_MS = 10_000;
 const KEEPALIVE_S = 20;
 /** Pauses between attempts double up to this; each is drawn from the upper half, so that a fleet does not come at once. */
 const PAUSE_MS = { first: 250, most: 30_000 } as const;
+/** MQTT.js would take http:// for the name of a host, and try for ever. */
+const ADDRESS = /^(?:mqtts?|tcp|ssl|tls|wss?):\/\/[^/]/;
 /** CONNACK: bad user name or password; not authorized. */
 const REFUSED: readonly unknown[] = [4, 5, 134, 135];
 
@@ -110,9 +112,16 @@ export class MqttLink implements Link {
     };
     let client: MqttClient;
     try {
+      if (!ADDRESS.test(url)) throw new Error('not a scheme of MQTT');
       client = mqtt.connect(url, options);
     } catch (error) {
-      this.events?.fatal(new AgentError('agent/identity', `${url} is no MQTT address`, { where: url, cause: error }));
+      this.events?.fatal(
+        new AgentError('agent/identity', `${url} is no MQTT address`, {
+          where: url,
+          hint: 'write mqtt://host:1883 or mqtts://host:8883',
+          cause: error,
+        }),
+      );
       return;
     }
     this.client = client;

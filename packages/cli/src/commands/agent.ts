@@ -1,6 +1,7 @@
-import { agentStatus, provisionAgent, startAgent } from '@flotilla/agent';
+import { agentStatus, hasIdentity, provisionAgent, startAgent } from '@flotilla/agent';
 import { describeFailure } from '@flotilla/protocol';
 import type { CommandModule } from 'yargs';
+import { CliError } from '../errors.ts';
 import { untilInterrupted } from '../interrupt.ts';
 import { controllerOption, threadsOption, tokenOption } from '../options.ts';
 import { type Globals, print, say } from '../output.ts';
@@ -53,6 +54,8 @@ const provision: CommandModule<Globals, ProvisionArgs> = {
 interface StartArgs extends Globals {
   readonly data: string;
   readonly identity: string;
+  readonly controller: string | undefined;
+  readonly token: string | undefined;
   readonly broker: string | undefined;
   readonly board: string | undefined;
   readonly threads: number;
@@ -66,13 +69,24 @@ const start: CommandModule<Globals, StartArgs> = {
     args
       .option('data', { type: 'string', default: './agent', describe: 'Folder of its slots and state' })
       .option('identity', { type: 'string', default: './identity', describe: 'Folder that `provision` wrote' })
+      .option('controller', {
+        type: 'string',
+        conflicts: 'broker',
+        describe: 'Without an identity yet: provision at this URL first, with --token and --board',
+      })
+      .option('token', tokenOption())
       .option('broker', { type: 'string', describe: "MQTT URL instead of the identity's" })
       .option('board', { type: 'string', describe: "Board instead of the identity's" })
       .option('threads', threadsOption())
       .option('memory-cap', { type: 'number', describe: "Bytes of RSS at which a model's process is ended" })
-      .example('flotilla agent start --identity /etc/flotilla --data /var/lib/flotilla', 'what the systemd unit runs'),
+      .example('flotilla agent start --identity /etc/flotilla --data /var/lib/flotilla', 'what the systemd unit runs')
+      .example(
+        'flotilla agent start --controller http://fleet:8080 --token @provision.token --board raspberrypi-5',
+        'on a new device: gets its identity, then runs',
+      ),
   async handler(argv) {
     const signal = untilInterrupted();
+    await provisionOnce(argv, signal);
     const agent = await startAgent({
       dataDir: argv.data,
       identity: argv.identity,
@@ -93,11 +107,26 @@ const start: CommandModule<Globals, StartArgs> = {
   },
 };
 
+/** A device that has its identity keeps it: the same command line starts it every time. */
+async function provisionOnce({ controller, identity, board, token }: StartArgs, signal: AbortSignal): Promise<void> {
+  if (controller === undefined || (await hasIdentity(identity))) return;
+  if (board === undefined) throw new CliError('cli/usage', '--board is missing: what is this device?');
+  await provisionAgent({
+    controllerUrl: controller,
+    token: await readToken(token),
+    identityDir: identity,
+    board,
+    signal,
+  });
+}
+
 const status: CommandModule<Globals, Globals & { data: string }> = {
   command: 'status',
   describe: 'Show what the agent on a data folder last reported',
   builder: (args) =>
-    args.option('data', { type: 'string', default: './agent', describe: 'Folder of its slots and state' }),
+    args
+      .option('data', { type: 'string', default: './agent', describe: 'Folder of its slots and state' })
+      .example('flotilla agent status --data /var/lib/flotilla', 'also while it does not run'),
   async handler(argv) {
     print(argv, await agentStatus(argv.data), (report) =>
       [
@@ -121,6 +150,11 @@ export const agent: CommandModule<Globals, Globals> = {
   command: 'agent',
   describe: 'The agent on a device',
   builder: (args) =>
-    args.command(provision).command(start).command(status).demandCommand(1, 1, 'which: provision, start or status?'),
+    args
+      .command(provision)
+      .command(start)
+      .command(status)
+      .demandCommand(1, 1, 'which: provision, start or status?')
+      .example('flotilla agent provision --help', 'each has examples of its own'),
   handler() {},
 };

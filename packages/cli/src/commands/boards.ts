@@ -6,6 +6,7 @@ import { bytes, table } from '../text.ts';
 const ls: CommandModule<Globals, Globals> = {
   command: 'ls',
   describe: 'List the boards that have a profile',
+  builder: (args) => args.example('flotilla boards ls', 'what --board takes by name'),
   async handler(argv) {
     print(argv, { boards: await listBoards() }, ({ boards }) =>
       table(
@@ -19,7 +20,10 @@ const ls: CommandModule<Globals, Globals> = {
 const show: CommandModule<Globals, Globals & { board: string }> = {
   command: 'show <board>',
   describe: 'Show one board by name or file',
-  builder: (args) => args.positional('board', { type: 'string', demandOption: true }),
+  builder: (args) =>
+    args
+      .positional('board', { type: 'string', demandOption: true, describe: 'Name or YAML file' })
+      .example('flotilla boards show raspberrypi-5', 'its CPU, features and memory'),
   async handler(argv) {
     print(argv, await loadBoard(argv.board), boardText);
   },
@@ -28,6 +32,7 @@ const show: CommandModule<Globals, Globals & { board: string }> = {
 const detect: CommandModule<Globals, Globals> = {
   command: 'detect',
   describe: 'Show what this machine is',
+  builder: (args) => args.example('flotilla boards detect', 'what --board host means here'),
   async handler(argv) {
     print(argv, await detectHost(), boardText);
   },

@@ -3,6 +3,8 @@ import { type Globals, print } from '../output.ts';
 import { loadSettings, SETTINGS, type SettingName } from '../settings.ts';
 import { table } from '../text.ts';
 
+type Args = Globals & { readonly [N in SettingName]?: string | undefined };
+
 interface ConfigReport {
   readonly settings: readonly {
     readonly name: SettingName;
@@ -11,13 +13,20 @@ interface ConfigReport {
   }[];
 }
 
-export const config: CommandModule<Globals, Globals> = {
+const NAMES = Object.keys(SETTINGS) as SettingName[];
+
+export const config: CommandModule<Globals, Args> = {
   command: 'config',
   describe: 'Show the settings in force and where each comes from',
-  builder: (args) =>
-    args.example('flotilla config', 'flags come first, then FLOTILLA_* variables, then the nearest flotilla.yaml'),
+  builder: (args) => {
+    for (const name of NAMES)
+      args.option(name, { type: 'string', describe: `As any command takes it: ${SETTINGS[name]}` });
+    return args
+      .example('flotilla config', 'flags come first, then FLOTILLA_* variables, then the nearest flotilla.yaml')
+      .example('flotilla config --board host', 'what would win beside this flag');
+  },
   handler(argv) {
-    print(argv, configReport(), ({ settings }) =>
+    print(argv, configReport(argv), ({ settings }) =>
       table(
         ['setting', 'value', 'from', 'meaning'],
         settings.map(({ name, value, from }) => [name, value ?? '–', from ?? '–', SETTINGS[name]]),
@@ -26,10 +35,10 @@ export const config: CommandModule<Globals, Globals> = {
   },
 };
 
-function configReport(): ConfigReport {
-  const settings = loadSettings(process.env, process.cwd());
+function configReport(flags: Args): ConfigReport {
+  const settings = loadSettings(process.env, process.cwd(), flags);
   return {
-    settings: (Object.keys(SETTINGS) as SettingName[]).map((name) => {
+    settings: NAMES.map((name) => {
       const found = settings.get(name);
       // A token is a secret: show that it is set, not what it is.
       const value = found && name === 'token' ? '(set)' : found?.value;

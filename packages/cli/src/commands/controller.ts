@@ -77,7 +77,14 @@ const start: CommandModule<Globals, StartArgs> = {
 export const controller: CommandModule<Globals, Globals> = {
   command: 'controller',
   describe: 'The server that devices report to',
-  builder: (args) => args.command(start).demandCommand(1, 1, 'which: start?'),
+  builder: (args) =>
+    args
+      .command(start)
+      .demandCommand(1, 1, 'which: start?')
+      .example(
+        'flotilla controller start --data ./controller',
+        'a broker, a database and the HTTP API on this machine',
+      ),
   handler() {},
 };
 

@@ -11,7 +11,7 @@ type OneArgs = Args & { readonly device: string };
 const ls: CommandModule<Globals, Args> = {
   command: 'ls',
   describe: 'List devices and what each has loaded',
-  builder: withConnection,
+  builder: (args) => withConnection(args).example('flotilla device ls --json', 'for scripts'),
   async handler(argv) {
     const client = await connect(argv);
     print(argv, { devices: await client.devices() }, ({ devices }) =>
@@ -23,7 +23,10 @@ const ls: CommandModule<Globals, Args> = {
 const show: CommandModule<Globals, OneArgs> = {
   command: 'show <device>',
   describe: 'Show one device: models, states, latency as the controller received it',
-  builder: (args) => withConnection(args).positional('device', { type: 'string', demandOption: true }),
+  builder: (args) =>
+    withConnection(args)
+      .positional('device', { type: 'string', demandOption: true, describe: 'Its id, see device ls' })
+      .example('flotilla device show pi-attic', 'what it has loaded, how fast it is'),
   async handler(argv) {
     const client = await connect(argv);
     const [device, telemetry] = await Promise.all([client.device(argv.device), client.telemetry(argv.device)]);
@@ -36,8 +39,9 @@ const tag: CommandModule<Globals, OneArgs & { readonly tags: readonly string[] }
   describe: "Set a device's tags; none clears them",
   builder: (args) =>
     withConnection(args)
-      .positional('device', { type: 'string', demandOption: true })
-      .positional('tags', { type: 'string', array: true, default: [] }),
+      .positional('device', { type: 'string', demandOption: true, describe: 'Its id, see device ls' })
+      .positional('tags', { type: 'string', array: true, default: [], describe: 'What --to can ask for' })
+      .example('flotilla device tag pi-attic lab indoor', 'rollout create --to "tag = \'lab\'" finds it'),
   async handler(argv) {
     const client = await connect(argv);
     print(argv, await client.tag(argv.device, argv.tags), deviceText);
@@ -60,8 +64,8 @@ const call: CommandModule<Globals, CallArgs> = {
   describe: 'Ask a model on a device, or let it measure itself',
   builder: (args) =>
     withConnection(args)
-      .positional('device', { type: 'string', demandOption: true })
-      .positional('model', { type: 'string', demandOption: true })
+      .positional('device', { type: 'string', demandOption: true, describe: 'Its id, see device ls' })
+      .positional('model', { type: 'string', demandOption: true, describe: 'Name of a model that it has loaded' })
       .option('prompt', { type: 'string', describe: 'For a language model' })
       .option('max-tokens', { type: 'number', describe: 'Longest answer' })
       .option('temperature', { type: 'number', describe: 'Above 0: draw tokens instead of taking the best' })
@@ -98,7 +102,13 @@ export const device: CommandModule<Globals, Globals> = {
   command: 'device',
   describe: 'Devices that the controller knows',
   builder: (args) =>
-    args.command(ls).command(show).command(tag).command(call).demandCommand(1, 1, 'which: ls, show, tag or call?'),
+    args
+      .command(ls)
+      .command(show)
+      .command(tag)
+      .command(call)
+      .demandCommand(1, 1, 'which: ls, show, tag or call?')
+      .example('flotilla device ls', 'who is online, and with what'),
   handler() {},
 };
 

@@ -50,7 +50,10 @@ const rotate: CommandModule<Globals, Globals & { dir: string }> = {
 const show: CommandModule<Globals, Globals & { file: string }> = {
   command: 'show <file>',
   describe: 'Show the id and public half of a key',
-  builder: (args) => args.positional('file', { type: 'string', demandOption: true }),
+  builder: (args) =>
+    args
+      .positional('file', { type: 'string', demandOption: true, describe: 'flotilla.key or flotilla.pub' })
+      .example('flotilla keys show keys/flotilla.pub', 'the id that packs are signed with'),
   async handler(argv) {
     print(argv, await describe(argv.file), ({ keyId, kind, publicKey }) => `${kind} key ${keyId}\n${publicKey}`);
   },
@@ -60,7 +63,12 @@ export const keys: CommandModule<Globals, Globals> = {
   command: 'keys',
   describe: 'Keys that sign packs and releases',
   builder: (args) =>
-    args.command(init).command(rotate).command(show).demandCommand(1, 1, 'which: init, rotate or show?'),
+    args
+      .command(init)
+      .command(rotate)
+      .command(show)
+      .demandCommand(1, 1, 'which: init, rotate or show?')
+      .example('flotilla keys init keys', 'a new pair'),
   handler() {},
 };
 

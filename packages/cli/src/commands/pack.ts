@@ -27,7 +27,11 @@ interface Trusting extends Globals {
 const ls: CommandModule<Globals, Trusting> = {
   command: 'ls <pack>',
   describe: 'List what is in a pack',
-  builder: (args) => args.positional('pack', { type: 'string', demandOption: true }).option('trust', trustOption()),
+  builder: (args) =>
+    args
+      .positional('pack', { type: 'string', demandOption: true, describe: '.pack file or folder' })
+      .option('trust', trustOption())
+      .example('flotilla pack ls labels.pack', 'its files, their roles and sizes'),
   async handler(argv) {
     print(argv, await listPack(argv.pack, await opening(argv.trust)), listingText);
   },
@@ -38,7 +42,7 @@ const verify: CommandModule<Globals, Trusting> = {
   describe: 'Check every digest and the signature of a pack',
   builder: (args) =>
     args
-      .positional('pack', { type: 'string', demandOption: true })
+      .positional('pack', { type: 'string', demandOption: true, describe: '.pack file or folder' })
       .option('trust', { ...trustOption(), alias: 'key' })
       .example('flotilla pack verify labels.pack --trust keys/flotilla.pub', 'whole, and signed with this key'),
   async handler(argv) {
@@ -51,9 +55,10 @@ const unpack: CommandModule<Globals, Trusting & { output: string }> = {
   describe: 'Copy a pack’s files into a new folder',
   builder: (args) =>
     args
-      .positional('pack', { type: 'string', demandOption: true })
+      .positional('pack', { type: 'string', demandOption: true, describe: '.pack file or folder' })
       .option('output', { type: 'string', alias: 'o', demandOption: true, describe: 'New or empty folder' })
-      .option('trust', trustOption()),
+      .option('trust', trustOption())
+      .example('flotilla pack unpack labels.pack -o labels/', 'verified first'),
   async handler(argv) {
     const listing = await unpackPack(argv.pack, argv.output, await opening(argv.trust));
     print(
@@ -69,9 +74,10 @@ const sign: CommandModule<Globals, Globals & { pack: string; key: string; output
   describe: 'Sign a pack; its name changes, an earlier signature goes',
   builder: (args) =>
     args
-      .positional('pack', { type: 'string', demandOption: true })
+      .positional('pack', { type: 'string', demandOption: true, describe: '.pack file or folder' })
       .option('key', { type: 'string', demandOption: true, describe: 'Private key file, see keys init' })
-      .option('output', { type: 'string', alias: 'o', describe: 'Where to write it; default: in place' }),
+      .option('output', { type: 'string', alias: 'o', describe: 'Where to write it; default: in place' })
+      .example('flotilla pack sign labels.pack --key keys/flotilla.key', 'its digest is another afterwards'),
   async handler(argv) {
     const key = await readPrivateKey(argv.key);
     const signed = await signPack(argv.pack, key, { out: argv.output, signal: untilInterrupted() });
@@ -93,7 +99,7 @@ const push: CommandModule<Globals, Globals & RegistryAccount & { pack: string; r
   builder: (args) =>
     withAccount(
       args
-        .positional('pack', { type: 'string', demandOption: true })
+        .positional('pack', { type: 'string', demandOption: true, describe: '.pack file or folder' })
         .positional('reference', { type: 'string', demandOption: true, describe: 'HOST[:PORT]/NAME[:TAG]' }),
     ).example(
       'flotilla pack push labels.pack registry.example.com/models/labels:1.0.0',
@@ -133,6 +139,9 @@ const pull: CommandModule<Globals, PullArgs> = {
         .positional('reference', { type: 'string', demandOption: true, describe: 'HOST[:PORT]/NAME[:TAG][@DIGEST]' })
         .option('output', { type: 'string', alias: 'o', demandOption: true, describe: 'NAME.pack, or a folder' })
         .option('trust', trustOption()),
+    ).example(
+      'flotilla pack pull registry.example.com/models/labels:1.0.0 -o labels.pack',
+      'signed or not, see --trust',
     ),
   async handler(argv) {
     const bar = progressBar(argv);

@@ -13,7 +13,11 @@ export const publish: CommandModule<Globals, Args> = {
   describe: 'Upload a pack and make it a release',
   builder: (args) =>
     withConnection(args)
-      .positional('pack', { type: 'string', demandOption: true })
+      .positional('pack', {
+        type: 'string',
+        demandOption: true,
+        describe: 'Signed by a key that the controller trusts',
+      })
       .option('name', {
         type: 'string',
         demandOption: true,

@@ -9,7 +9,7 @@ type Args = Globals & Connection;
 const ls: CommandModule<Globals, Args> = {
   command: 'ls',
   describe: 'List releases',
-  builder: withConnection,
+  builder: (args) => withConnection(args).example('flotilla release ls', 'with digest and date'),
   async handler(argv) {
     const client = await connect(argv);
     print(argv, { releases: await client.releases() }, ({ releases }) =>
@@ -24,7 +24,10 @@ const ls: CommandModule<Globals, Args> = {
 const show: CommandModule<Globals, Args & { readonly release: string }> = {
   command: 'show <release>',
   describe: 'Show one release, NAME@VERSION, and the devices that hold it',
-  builder: (args) => withConnection(args).positional('release', { type: 'string', demandOption: true }),
+  builder: (args) =>
+    withConnection(args)
+      .positional('release', { type: 'string', demandOption: true, describe: 'NAME@VERSION' })
+      .example('flotilla release show labels@1.4.0', 'its digest, and who has it loaded'),
   async handler(argv) {
     const client = await connect(argv);
     const release = (await client.releases()).find((r) => `${r.name}@${r.version}` === argv.release);
@@ -45,6 +48,11 @@ const show: CommandModule<Globals, Args & { readonly release: string }> = {
 export const release: CommandModule<Globals, Globals> = {
   command: 'release',
   describe: 'Published packs',
-  builder: (args) => args.command(ls).command(show).demandCommand(1, 1, 'which: ls or show?'),
+  builder: (args) =>
+    args
+      .command(ls)
+      .command(show)
+      .demandCommand(1, 1, 'which: ls or show?')
+      .example('flotilla release ls', 'what can be rolled out'),
   handler() {},
 };

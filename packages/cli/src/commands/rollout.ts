@@ -59,7 +59,7 @@ const create: CommandModule<Globals, CreateArgs> = {
 const show: CommandModule<Globals, OneArgs> = {
   command: 'show <id>',
   describe: 'Show a rollout and each device in it',
-  builder: idArgument,
+  builder: (args) => idArgument(args).example('flotilla rollout show r-bc436d24-846a', 'also after it has ended'),
   async handler(argv) {
     print(argv, await (await connect(argv)).rollout(argv.id), rolloutText);
   },
@@ -68,14 +68,14 @@ const show: CommandModule<Globals, OneArgs> = {
 const watch: CommandModule<Globals, OneArgs> = {
   command: 'watch <id>',
   describe: 'Follow a rollout until it has ended; exit code 4 if it stopped',
-  builder: idArgument,
+  builder: (args) => idArgument(args).example('flotilla rollout watch r-bc436d24-846a', 'exit code 4 if it stops'),
   handler: (argv) => follow(argv, argv.id),
 };
 
 const why: CommandModule<Globals, OneArgs> = {
   command: 'why <id>',
   describe: 'Say for each device that is not done why, and since when',
-  builder: idArgument,
+  builder: (args) => idArgument(args).example('flotilla rollout why r-bc436d24-846a', 'one sentence a device'),
   async handler(argv) {
     const rollout = await (await connect(argv)).rollout(argv.id);
     const devices = rollout.devices.filter(({ status }) => status !== 'done');
@@ -89,7 +89,7 @@ const why: CommandModule<Globals, OneArgs> = {
 const pause: CommandModule<Globals, OneArgs> = {
   command: 'pause <id>',
   describe: 'Hold a rollout up: nobody new is told, no deadline runs; devices under way go on',
-  builder: idArgument,
+  builder: (args) => idArgument(args).example('flotilla rollout pause r-bc436d24-846a', 'until rollout resume'),
   async handler(argv) {
     print(argv, await (await connect(argv)).pause(argv.id), rolloutText);
   },
@@ -98,7 +98,8 @@ const pause: CommandModule<Globals, OneArgs> = {
 const resume: CommandModule<Globals, OneArgs> = {
   command: 'resume <id>',
   describe: 'Let a paused rollout go on, without the devices that have failed by now',
-  builder: idArgument,
+  builder: (args) =>
+    idArgument(args).example('flotilla rollout resume r-bc436d24-846a', 'says: I have seen the failures'),
   async handler(argv) {
     print(argv, await (await connect(argv)).resume(argv.id), rolloutText);
   },
@@ -107,7 +108,8 @@ const resume: CommandModule<Globals, OneArgs> = {
 const abort: CommandModule<Globals, OneArgs> = {
   command: 'abort <id>',
   describe: 'End a rollout; devices under way go back to what they had',
-  builder: idArgument,
+  builder: (args) =>
+    idArgument(args).example('flotilla rollout abort r-bc436d24-846a', 'committed devices keep what they have'),
   async handler(argv) {
     print(argv, await (await connect(argv)).abort(argv.id), rolloutText);
   },
@@ -116,7 +118,7 @@ const abort: CommandModule<Globals, OneArgs> = {
 const ls: CommandModule<Globals, Args> = {
   command: 'ls',
   describe: 'List rollouts, newest first',
-  builder: withConnection,
+  builder: (args) => withConnection(args).example('flotilla rollout ls', 'with their ids'),
   async handler(argv) {
     const client = await connect(argv);
     print(argv, { rollouts: await client.rollouts() }, ({ rollouts }) =>
@@ -148,7 +150,8 @@ export const rollout: CommandModule<Globals, Globals> = {
       .command(resume)
       .command(abort)
       .command(ls)
-      .demandCommand(1, 1, 'which: create, show, watch, why, pause, resume, abort or ls?'),
+      .demandCommand(1, 1, 'which: create, show, watch, why, pause, resume, abort or ls?')
+      .example('flotilla rollout create labels@1.4.0 --to all --watch', 'canary first, then the rest'),
   handler() {},
 };
 
@@ -204,5 +207,5 @@ function sentenceOf(d: RolloutDeviceView): string {
 }
 
 function idArgument<T>(args: Argv<T>) {
-  return withConnection(args).positional('id', { type: 'string', demandOption: true });
+  return withConnection(args).positional('id', { type: 'string', demandOption: true, describe: 'See rollout ls' });
 }
