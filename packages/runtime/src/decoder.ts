@@ -33,11 +33,20 @@ export interface TokenChoice {
   readonly draws: readonly number[];
   /** Per row, a bit per token; undefined: all are allowed. */
   readonly allowed: readonly (Uint32Array | undefined)[];
+  /** Tokens behind which nobody reads on; undefined: nobody will read on behind any. See `Decoder.readAhead`. */
+  readonly endsAt?: readonly number[] | undefined;
 }
 
 export interface DecodeAnswer {
   /** Per row the next token, −1 where none is allowed; empty where none was wanted. */
   readonly ids: readonly number[];
+  /** Time in ONNX Runtime. */
+  readonly modelMs: number;
+}
+
+interface Read {
+  /** `[batch, positions, vocabulary]`, where they are wanted. */
+  readonly logits: Floats | undefined;
   /** Time in ONNX Runtime. */
   readonly modelMs: number;
 }
@@ -53,6 +62,9 @@ export class Decoder {
   /** What the cache holds, per row. */
   private rows: number[][] = [];
   private prepared: InPlace | undefined;
+  /** What the next step most likely is. */
+  private likely: DecodeStep | undefined;
+  private ahead: { readonly step: DecodeStep; readonly read: Read } | undefined;
 
   constructor(session: LocalSession) {
     this.session = session;
@@ -61,27 +73,54 @@ export class Decoder {
   }
 
   /** @throws {RuntimeError} as `Session.run`; the cache is then empty */
-  async step({ ids, batch, past, adapter, choice }: DecodeStep): Promise<DecodeAnswer> {
-    const { cache } = this;
-    const length = ids.length / batch;
-    if (!Number.isSafeInteger(length) || length === 0 || past > (batch === this.rows.length ? cache.length : 0))
-      throw new RuntimeError('runtime/input', `${ids.length} tokens in ${batch} rows behind ${past}`);
-    cache.cut(batch, past);
-    if (this.rows.length !== batch) this.rows = Array.from({ length: batch }, () => []);
-    for (const [r, row] of this.rows.entries()) {
-      row.length = past; // cut and grown in place: a long text is not copied at every token
-      for (let i = r * length; i < (r + 1) * length; i++) row.push(ids[i] ?? 0);
-    }
+  async step(step: DecodeStep): Promise<DecodeAnswer> {
+    const { ahead } = this;
+    this.ahead = undefined;
+    this.likely = undefined;
     try {
-      const start = performance.now();
-      const logits = await this.run(ids, past, { adapter, wanted: choice !== undefined });
-      const modelMs = performance.now() - start;
-      return { ids: choice && logits ? this.choose(logits, choice) : [], modelMs };
+      const { logits, modelMs } = ahead && isSame(ahead.step, step) ? ahead.read : await this.read(step);
+      const ids = step.choice && logits ? this.choose(logits, step.choice) : [];
+      this.likely = likelyAfter(step, ids);
+      return { ids, modelMs };
     } catch (error) {
       this.rows = [];
-      cache.cut(0, 0);
+      this.cache.cut(0, 0);
       throw error;
     }
+  }
+
+  /**
+   * Reads the tokens that were chosen last before anybody asks for it, so that a text need not wait for messages between
+   * processes at every token. No answer becomes another for it: what nobody asks for is dropped like any end of the cache.
+   */
+  async readAhead(): Promise<void> {
+    const { likely: step } = this;
+    this.likely = undefined;
+    if (!step) return;
+    try {
+      this.ahead = { step, read: await this.read(step) };
+    } catch {
+      this.cut(step.batch, step.past); // whoever asks for it is told why
+    }
+  }
+
+  /** @throws {RuntimeError} as `Session.run` */
+  private async read({ ids, batch, past, adapter, choice }: DecodeStep): Promise<Read> {
+    const length = ids.length / batch;
+    if (!Number.isSafeInteger(length) || length === 0 || past > (batch === this.rows.length ? this.cache.length : 0))
+      throw new RuntimeError('runtime/input', `${ids.length} tokens in ${batch} rows behind ${past}`);
+    this.cut(batch, past);
+    for (const [r, row] of this.rows.entries())
+      for (let i = r * length; i < (r + 1) * length; i++) row.push(ids[i] ?? 0);
+    const start = performance.now();
+    const logits = await this.run(ids, past, { adapter, wanted: choice !== undefined });
+    return { logits, modelMs: performance.now() - start };
+  }
+
+  private cut(batch: number, past: number): void {
+    this.cache.cut(batch, past);
+    if (this.rows.length !== batch) this.rows = Array.from({ length: batch }, () => []);
+    for (const row of this.rows) row.length = past; // cut and grown in place: a long text is not copied at every token
   }
 
   /** @returns `[batch, positions, vocabulary]`, where they are wanted */
@@ -131,4 +170,22 @@ export class Decoder {
       return chooseToken(data.subarray(end - size, end), sampling, chance);
     });
   }
+}
+
+function isSame(a: DecodeStep, b: DecodeStep): boolean {
+  return (
+    b.choice !== undefined &&
+    a.batch === b.batch &&
+    a.past === b.past &&
+    a.adapter === b.adapter &&
+    a.ids.length === b.ids.length &&
+    a.ids.every((id, i) => id === b.ids[i])
+  );
+}
+
+/** The step that reads what was chosen; undefined where it is not to be expected. */
+function likelyAfter(step: DecodeStep, ids: readonly number[]): DecodeStep | undefined {
+  const endsAt = step.choice?.endsAt;
+  if (!endsAt || ids.some((id) => id < 0) || ids.every((id) => endsAt.includes(id))) return undefined;
+  return { ...step, ids, past: step.past + step.ids.length / step.batch };
 }

@@ -159,6 +159,11 @@ export class LocalSession implements LoadedSession {
     return this.decoder.step(step);
   }
 
+  /** What the next `decode` most likely asks for, done now; see `Decoder.readAhead`. */
+  async readAhead(): Promise<void> {
+    await this.decoder?.readAhead();
+  }
+
   async measure(feeds: readonly Tensors[], options: MeasureOptions = {}): Promise<Measurement> {
     if (feeds.length === 0) throw new RuntimeError('runtime/input', 'nothing to feed');
     const { seconds = 3, warmupRuns = 3, maxRuns = Number.POSITIVE_INFINITY, adapter, signal } = options;

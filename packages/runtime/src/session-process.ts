@@ -10,6 +10,8 @@ import { rebuildHere } from './rebuild-model.ts';
 
 let session: LocalSession | undefined;
 let stop = new AbortController();
+/** What is done before anybody asks for it. */
+let ahead: Promise<void> = Promise.resolve();
 
 const cap = Number(process.argv[2]);
 new Worker(new URL('./session-guard.js', import.meta.url), {
@@ -32,8 +34,10 @@ process.on('message', (request: Request) => {
 send({ kind: 'ready' });
 
 async function answer(request: Request): Promise<void> {
+  await ahead;
   try {
     send({ kind: 'done', value: await carryOut(request) });
+    if (request.kind === 'decode' && session) ahead = session.readAhead();
   } catch (error) {
     send({
       kind: 'failed',

@@ -171,6 +171,7 @@ export class TextModel {
       sampling: { temperature, topK, topP, minP, repetitionPenalty },
       draws: wanted.rows.map((row) => row.draw()),
       allowed: wanted.rows.map((row) => row.allowed()),
+      endsAt: wanted.rows.some((row) => row.goesOn) ? [...this.tokenizer.eosIds] : undefined,
     };
     const rows = this.cached.length === now.length ? this.cached : now.map((): number[] => []);
     this.cached = []; // until it is known to have gone well

@@ -80,6 +80,11 @@ export class TextUnderWay {
     this.constraint = how.constraint;
   }
 
+  /** Whether a token may be wanted behind the next one. */
+  get goesOn(): boolean {
+    return this.stopReason === undefined && this.ids.length + 1 < this.most;
+  }
+
   /** The number that places the next choice. */
   draw(): number {
     return this.stopReason === undefined ? this.random() : 0;
@@ -92,7 +97,10 @@ export class TextUnderWay {
 
   /** @throws {RuntimeError} `runtime/tokenizer`, `runtime/run` for a token that cannot be one */
   take(id: number, ms: number): void {
-    if (this.stopReason !== undefined) return;
+    if (this.stopReason !== undefined) {
+      this.next = Math.max(0, id); // as the session expects it, beside rows that go on
+      return;
+    }
     if (id < 0) throw new RuntimeError('runtime/run', "the model's logits are not numbers");
     if (this.ids.length === 0) this.firstMs = ms;
     this.lastMs = ms;

@@ -3,7 +3,15 @@ import { join } from 'node:path';
 import { loadBoard } from '@flotilla/boards';
 import { lowerModel } from '@flotilla/lowering';
 import { encodeModel, openModel } from '@flotilla/onnx';
-import { benchText, type LoadedSession, loadTokenizer, openSession, spawnSession, TextModel } from '@flotilla/runtime';
+import {
+  benchText,
+  type LoadedSession,
+  type LocalSession,
+  loadTokenizer,
+  openSession,
+  spawnSession,
+  TextModel,
+} from '@flotilla/runtime';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { LLAMA } from './packs.ts';
 import { saved } from './tiny-models.ts';
@@ -101,4 +109,52 @@ test('tells nothing of a stop string, and everything else', async () => {
   await session.close();
   expect(made).toMatchObject({ text: greedy.slice(0, greedy.indexOf(stop)), stopReason: 'stop' });
   expect(pieces.join('')).toBe(made.text);
+});
+
+describe('reading ahead', () => {
+  let session: LocalSession;
+  let runs = 0;
+  beforeAll(async () => {
+    session = await openSession(await saved(await inPlaceLlama()));
+    const run = session.bare.run.bind(session.bare);
+    Object.assign(session.bare, {
+      run: (...args: Parameters<typeof run>) => {
+        runs++;
+        return run(...args);
+      },
+    });
+  });
+  afterAll(() => session.close());
+
+  const step = async (ids: readonly number[], past: number, endsAt?: readonly number[]) =>
+    (await session.decode({ ids, batch: 1, past, choice: { sampling: {}, draws: [0], allowed: [undefined], endsAt } }))
+      .ids;
+
+  test('what is asked for next is read already, and is the same', async () => {
+    const first = await step([5, 6, 7], 0, []);
+    const plain = [await step(first, 3), await step([9], 3)];
+    await step([5, 6, 7], 0, []);
+    await session.readAhead();
+    runs = 0;
+    expect([await step(first, 3), runs]).toEqual([plain[0], 0]);
+    await step([5, 6, 7], 0, []);
+    await session.readAhead();
+    runs = 0;
+    expect([await step([9], 3), runs]).toEqual([plain[1], 1]); // another than was chosen
+  });
+
+  test('nothing is read behind an end, where nobody reads on, or twice', async () => {
+    const end = await step([5, 6, 7], 0, []);
+    for (const endsAt of [end, undefined]) {
+      await step([5, 6, 7], 0, endsAt);
+      runs = 0;
+      await session.readAhead();
+      expect(runs).toBe(0);
+    }
+    await step([5, 6, 7], 0, []);
+    runs = 0;
+    await session.readAhead();
+    await session.readAhead();
+    expect(runs).toBe(1);
+  });
 });

@@ -30,13 +30,20 @@ const CONTEXTS = [64, 1000] as const;
 const PREFILL = 128;
 const PIECE = 512;
 
+interface Decoded {
+  /** Milliseconds of each. */
+  readonly steps: readonly number[];
+  /** Of all their time. */
+  readonly outside: number | null;
+}
+
 /** One of those that take turns: ours or a peer. */
 interface Runner {
   readonly name: string;
   /** Reads tokens into an empty cache. */
   prefill(ids: readonly number[]): Promise<number>;
-  /** Milliseconds of each step behind `context` tokens, and the share of it spent outside of ONNX Runtime. */
-  decode(context: number, steps: number): Promise<readonly { readonly ms: number; readonly outside: number | null }[]>;
+  /** So many steps of a text, the first behind `context` tokens. */
+  decode(context: number, steps: number): Promise<Decoded>;
   privateBytes(): Promise<number | null>;
   operators(): Promise<TextFigures['operators']>;
 }
@@ -92,15 +99,19 @@ function ourRunner(build: TextBuild, session: LoadedSession): Runner {
         for (let past = 0; past < context; past += PIECE)
           await session.decode({ ids: someTokens(Math.min(PIECE, context - past), past), batch: 1, past });
       behind = context;
-      const taken = [];
+      // A text as the runtime writes it: each token is read behind the one before.
+      const taken: number[] = [];
+      let modelMs = 0;
+      let ids: readonly number[] = someTokens(1);
       for (let step = 0; step < steps; step++) {
+        const choice = { ...greedy, endsAt: step + 1 < steps ? [] : undefined };
         const start = performance.now();
-        // Behind the same tokens every time: what is read is dropped again by the next step.
-        const { modelMs } = await session.decode({ ids: someTokens(1, step), batch: 1, past: context, choice: greedy });
-        const ms = performance.now() - start;
-        taken.push({ ms, outside: 1 - modelMs / ms });
+        const answer = await session.decode({ ids, batch: 1, past: context + step, choice });
+        taken.push(performance.now() - start);
+        modelMs += answer.modelMs;
+        ({ ids } = answer);
       }
-      return taken;
+      return { steps: taken, outside: 1 - modelMs / taken.reduce((sum, ms) => sum + ms, 0) };
     },
     privateBytes: async () => (await session.memory()).privateBytes,
     operators: () => operatorsOf(build, session),
@@ -113,7 +124,7 @@ function peerRunner(peer: Peer): Runner {
     prefill: async (ids) => (await peer.ask(ids, 0)).prefillMs,
     async decode(context, steps) {
       const { stepMs } = await peer.ask(someTokens(context), steps);
-      return stepMs.map((ms) => ({ ms, outside: null }));
+      return { steps: stepMs, outside: null };
     },
     privateBytes: () => peer.privateBytes(),
     operators: async () => [],
@@ -139,8 +150,8 @@ class Record {
   async decode(context: number, steps: number, counts: boolean): Promise<void> {
     const taken = await this.runner.decode(context, steps);
     if (!counts) return;
-    this.steps.set(context, [...(this.steps.get(context) ?? []), ...taken.map(({ ms }) => ms)]);
-    for (const { outside } of taken) if (outside !== null && context === CONTEXTS[0]) this.outside.push(outside);
+    this.steps.set(context, [...(this.steps.get(context) ?? []), ...taken.steps]);
+    if (taken.outside !== null && context === CONTEXTS[0]) this.outside.push(taken.outside);
   }
 
   async weigh(context: number): Promise<void> {
