@@ -1,6 +1,6 @@
 import { type PublicKey, parsePublicKey } from '@flotilla/pack';
 import { isName } from '@flotilla/protocol';
-import { open, readFile, stat } from 'node:fs/promises';
+import { link, open, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AgentError } from './errors.ts';
 
@@ -90,27 +90,50 @@ export function trustOf(identity: Identity): Trust {
   }
 }
 
-/** Never over another one: its secret would be lost. @throws {AgentError} `agent/identity-exists`, `agent/storage` */
-export async function writeIdentity(identityDir: string, identity: Identity): Promise<void> {
+/** More than any identity takes. */
+const ROOM_BYTES = 32_768;
+
+/**
+ * Asks for an identity and keeps it; never over another one, whose secret would be lost. Room for it is taken first: the
+ * controller must not hold a device whose secret found no place.
+ * @throws {AgentError} `agent/identity-exists`, `agent/storage`, and what `ask` throws
+ */
+export async function keepIdentity(identityDir: string, ask: () => Promise<Identity>): Promise<Identity> {
   const path = identityFile(identityDir);
-  try {
-    const file = await open(path, 'wx', 0o600);
-    try {
-      await file.writeFile(`${JSON.stringify(identity, null, 2)}\n`);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-  } catch (cause) {
-    const exists = cause instanceof Error && 'code' in cause && cause.code === 'EEXIST';
-    if (exists)
-      throw new AgentError('agent/identity-exists', `${path} is there already`, {
-        where: path,
-        hint: 'choose another identity folder, or remove this one',
-        cause,
-      });
+  const part = `${path}.${process.pid}.part`;
+  const trouble = (cause: unknown): never => {
+    if (cause instanceof Error && 'code' in cause && cause.code === 'EEXIST') throw identityExists(path, cause);
     throw new AgentError('agent/storage', `${path} cannot be written: ${String(cause)}`, { where: path, cause });
+  };
+  const file = await open(part, 'w', 0o600).catch(trouble);
+  try {
+    const room = async (): Promise<void> => {
+      await file.writeFile(new Uint8Array(ROOM_BYTES));
+      await file.sync();
+    };
+    await room().catch(trouble);
+    const identity = await ask();
+    const keep = async (): Promise<void> => {
+      const bytes = Buffer.from(`${JSON.stringify(identity, null, 2)}\n`);
+      await file.write(bytes, 0, bytes.length, 0);
+      await file.truncate(bytes.length);
+      await file.sync();
+      await link(part, path); // whole or not at all
+    };
+    await keep().catch(trouble);
+    return identity;
+  } finally {
+    await file.close().catch(() => undefined);
+    await rm(part, { force: true });
   }
+}
+
+export function identityExists(path: string, cause?: unknown): AgentError {
+  return new AgentError('agent/identity-exists', `${path} is there already`, {
+    where: path,
+    hint: 'choose another identity folder, or remove this one',
+    cause,
+  });
 }
 
 const provision = 'provision the device: flotilla agent provision';

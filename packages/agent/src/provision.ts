@@ -1,7 +1,7 @@
 import { checkName } from '@flotilla/protocol';
 import { mkdir, stat } from 'node:fs/promises';
 import { AgentError } from './errors.ts';
-import { checkIdentity, type Identity, identityFile, writeIdentity } from './identity.ts';
+import { checkIdentity, type Identity, identityExists, identityFile, keepIdentity } from './identity.ts';
 
 export interface ProvisionOptions {
   /** `http://host:port` of the controller. */
@@ -29,21 +29,16 @@ export async function provisionAgent(options: ProvisionOptions): Promise<Identit
   if (fleet !== undefined) checkName(fleet, 'fleet');
   const path = identityFile(identityDir);
   // Before the controller is asked: it would hold a device whose secret nobody has.
-  if (await hasIdentity(identityDir))
-    throw new AgentError('agent/identity-exists', `${path} is there already`, {
-      where: path,
-      hint: 'choose another identity folder, or remove this one',
-    });
+  if (await hasIdentity(identityDir)) throw identityExists(path);
   await mkdir(identityDir, { recursive: true, mode: 0o700 }).catch((cause: unknown) => {
     throw new AgentError('agent/storage', `${identityDir} cannot be made: ${String(cause)}`, {
       where: identityDir,
       cause,
     });
   });
-  const answer = await post(options, { device: name, fleet, board });
-  const identity = checkIdentity(answer, "the controller's answer");
-  await writeIdentity(identityDir, identity);
-  return identity;
+  return keepIdentity(identityDir, async () =>
+    checkIdentity(await post(options, { device: name, fleet, board }), "the controller's answer"),
+  );
 }
 
 /** Whether the folder holds an identity already. */
@@ -54,7 +49,7 @@ export async function hasIdentity(identityDir: string): Promise<boolean> {
 async function post({ controllerUrl, token, signal }: ProvisionOptions, body: object): Promise<unknown> {
   let response: Response;
   let text: string;
-  const url = new URL('/v1/devices', controllerUrl);
+  const url = endpointOf(controllerUrl);
   try {
     response = await fetch(url, {
       method: 'POST',
@@ -74,6 +69,13 @@ async function post({ controllerUrl, token, signal }: ProvisionOptions, body: ob
   throw new AgentError('agent/provision', `the controller refuses: ${messageOf(answer) ?? `HTTP ${response.status}`}`, {
     where: url.href,
     hint: response.status === 401 ? 'use the admin token that `flotilla controller start` printed' : undefined,
+  });
+}
+
+function endpointOf(controllerUrl: string): URL {
+  if (/^https?:/.test(controllerUrl) && URL.canParse(controllerUrl)) return new URL('/v1/devices', controllerUrl);
+  throw new AgentError('agent/unreachable', `${JSON.stringify(controllerUrl)} is no address of a controller`, {
+    hint: 'write http://host:8080',
   });
 }
 

@@ -93,6 +93,20 @@ test('no controller there', async () => {
   });
 });
 
+test('nobody is asked for an identity that finds no room; an address that is none is told', async () => {
+  const { url, asked } = await controllerThatSays(201, identity);
+  const identityDir = await folder();
+  const options = { controllerUrl: url, token: 't', board: 'b', identityDir };
+  await mkdir(join(identityDir, `identity.json.${process.pid}.part`)); // in the place of a disk that is full
+  await expect(provisionAgent(options)).rejects.toMatchObject({ code: 'agent/storage' });
+  expect(asked).toEqual([]);
+  for (const controllerUrl of ['nonsense', 'localhost:8080', 'ftp://x'])
+    await expect(provisionAgent({ ...options, identityDir: await folder(), controllerUrl })).rejects.toMatchObject({
+      code: 'agent/unreachable',
+      hint: 'write http://host:8080',
+    });
+});
+
 test('identity files that are none, or that others may read', async () => {
   const dir = await folder();
   const file = join(dir, 'identity.json');

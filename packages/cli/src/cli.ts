@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import yargs, { type CommandModule } from 'yargs';
 import { CliError } from './errors.ts';
 import { describeError, EXIT, exitCodeOf, failureLine } from './failure.ts';
@@ -30,10 +31,16 @@ const COMMANDS: { readonly [name: string]: () => Promise<unknown> } = {
   run: async () => (await import('./commands/run.ts')).run,
 };
 
+interface Versioned {
+  readonly version: string;
+}
+
 /** Runs one command line and returns the exit code. Failures are printed, never thrown. */
 export async function runCli(args: readonly string[]): Promise<number> {
   const json = args.includes('--json');
   try {
+    // Not an option of yargs: `publish` has one of that name.
+    if (args[0] === '--version') return await printVersion(json);
     await parser(args, await commandsOf(args)).parseAsync();
     return Number(process.exitCode ?? EXIT.done);
   } catch (error) {
@@ -47,6 +54,12 @@ export async function runCli(args: readonly string[]): Promise<number> {
     if (args.includes('--verbose') && error instanceof Error) process.stderr.write(`${error.stack ?? ''}\n`);
     return exitCodeOf(failure, error);
   }
+}
+
+async function printVersion(json: boolean): Promise<number> {
+  const { version } = JSON.parse(await readFile(new URL('../package.json', import.meta.url), 'utf8')) as Versioned;
+  process.stdout.write(`${json ? JSON.stringify({ version }) : version}\n`);
+  return EXIT.done;
 }
 
 /** The one command that is called; all of them for `--help`, and to find what a mistyped one was meant to be. */

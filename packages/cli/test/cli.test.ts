@@ -37,6 +37,22 @@ test('--json prints one object on stdout, of errors too', async () => {
   expect(bad.exitCode).toBe(2);
 });
 
+test('who reads no further ends a command without a word; a full disk behind stdout is one line', async () => {
+  const shell = (line: string): Promise<Outcome> =>
+    new Promise((resolve) => {
+      const child = execFile('bash', ['-c', line, process.execPath, main], (_error, stdout, stderr) =>
+        resolve({ exitCode: child.exitCode ?? -1, stdout, stderr }),
+      );
+    });
+  const cut = await shell('(sleep 0.1; exec "$0" "$1" --version) | :; exit ${PIPESTATUS[0]}');
+  expect(cut).toEqual({ exitCode: 0, stdout: '', stderr: '' });
+  if (process.platform !== 'linux') return;
+  expect(await shell('exec "$0" "$1" config --json > /dev/full')).toMatchObject({
+    exitCode: 5,
+    stderr: 'error cli/surroundings: ENOSPC: no space left on device, write\n',
+  });
+});
+
 test('--help exits 0 and shows examples', async () => {
   const { exitCode, stdout } = await flotilla('config', '--help');
   expect(exitCode).toBe(0);

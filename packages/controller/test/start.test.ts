@@ -97,6 +97,14 @@ describe('surroundings that do not allow it', () => {
       code: 'controller/database',
       message: expect.not.stringContaining('secret'),
     });
+    await expect(start({ dataDir: dir, mqtt: { url: 'http://127.0.0.1:9' } })).rejects.toMatchObject({
+      code: 'controller/broker',
+      hint: 'write mqtt://host:1883 or mqtts://host:8883',
+    });
+    await expect(start({ dataDir: dir, database: 'mysql://127.0.0.1:9/x' })).rejects.toMatchObject({
+      code: 'controller/database',
+      message: expect.stringContaining('not postgres://'),
+    });
   });
 
   test.each(['x', '1:2:3', '127.0.0.1:70000', ''])('%j is no address', async (http) => {

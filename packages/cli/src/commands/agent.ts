@@ -1,4 +1,5 @@
 import { agentStatus, hasIdentity, provisionAgent, startAgent } from '@flotilla/agent';
+import { loadBoard } from '@flotilla/boards';
 import { describeFailure } from '@flotilla/protocol';
 import type { CommandModule } from 'yargs';
 import { CliError } from '../errors.ts';
@@ -32,6 +33,7 @@ const provision: CommandModule<Globals, ProvisionArgs> = {
   async handler(argv) {
     const { controller, identity, board, name, fleet } = argv;
     const token = await readToken(argv.token);
+    await loadBoard(board); // one that nobody knows could be provisioned, and never start
     const signal = untilInterrupted();
     const made = await provisionAgent({
       controllerUrl: controller,
@@ -111,6 +113,7 @@ const start: CommandModule<Globals, StartArgs> = {
 async function provisionOnce({ controller, identity, board, token }: StartArgs, signal: AbortSignal): Promise<void> {
   if (controller === undefined || (await hasIdentity(identity))) return;
   if (board === undefined) throw new CliError('cli/usage', '--board is missing: what is this device?');
+  await loadBoard(board);
   await provisionAgent({
     controllerUrl: controller,
     token: await readToken(token),

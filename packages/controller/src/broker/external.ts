@@ -4,6 +4,7 @@ import { ControllerError } from '../errors.ts';
 import type { Link } from './link.ts';
 
 const PATIENCE_MS = 10_000;
+const SCHEMES: readonly string[] = ['mqtt:', 'mqtts:', 'tcp:', 'ssl:', 'tls:', 'ws:', 'wss:'];
 
 /**
  * A broker that somebody else runs. It must itself keep each device to its own topics: see the README for the rules.
@@ -39,11 +40,13 @@ export async function connectExternalBroker(url: string): Promise<Link> {
 function withoutPassword(url: string): string {
   try {
     const parsed = new URL(url);
+    // MQTT.js would take http:// for an address of MQTT.
+    if (!SCHEMES.includes(parsed.protocol)) throw new Error('another scheme');
     parsed.username = '';
     parsed.password = '';
     return parsed.href.replace(/\/$/, '');
   } catch {
-    throw new ControllerError('controller/broker', `${JSON.stringify(url)} is not a URL`, {
+    throw new ControllerError('controller/broker', `${JSON.stringify(url)} is not the URL of an MQTT broker`, {
       hint: 'write mqtt://host:1883 or mqtts://host:8883',
     });
   }

@@ -31,6 +31,7 @@ export async function openDatabase(dataDir: string, url?: string, template?: str
 }
 
 function connectPostgres(url: string): PostgresPool {
+  if (!/^postgres(?:ql)?:\/\//.test(url)) throw new Error('not postgres://USER@HOST/DATABASE');
   const types = new pg.TypeOverrides();
   // Every bigint here stays below 2^53 (see the protocol); pg hands them over as text.
   types.setTypeParser(pg.types.builtins.INT8, Number);
