@@ -218,6 +218,17 @@ describe('#43 #48 desired releases that come again', () => {
       expect(labels(world)).toMatchObject({ phase: { at: 'committed' }, loaded: third.digest });
     }
   });
+  test('the same release under a new sequence is committed under that, whenever it comes', () => {
+    const again = { ...second, sequence: 3 };
+    for (let turns = 0; turns < 60; turns++) {
+      const world = committedWorld();
+      world.want(second);
+      for (let turn = 0; turn < turns && world.pending.length > 0; turn++) world.handle(world.pending.shift() as never);
+      world.want(again);
+      world.settle();
+      expect(labels(world)).toMatchObject({ phase: { at: 'committed' }, sequence: 3, loaded: second.digest });
+    }
+  });
   test('going back to what is loaded needs no work', () => {
     const world = committedWorld();
     world.behaviours.set(second.digest, { hang: 'test' });

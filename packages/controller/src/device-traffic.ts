@@ -5,6 +5,7 @@ import { Calls } from './calls.ts';
 import { ChunkServer } from './chunks.ts';
 import { Ingest } from './ingest.ts';
 import type { Endpoint } from './listen.ts';
+import { isOwnWord, tellNewestSession } from './overtaken.ts';
 import type { ControllerState } from './state.ts';
 import { addTelemetry } from './telemetry.ts';
 import type { World } from './world.ts';
@@ -37,7 +38,13 @@ export async function startDeviceTraffic(
   const calls = new Calls(registry, link);
   const ingest = new Ingest({
     registry,
-    presence: (device, presence) => engine.presence(device, presence),
+    presence: async (id, presence) => {
+      if (isOwnWord(presence)) return;
+      const device = registry.get(id);
+      if (device !== undefined && presence.online && presence.session < device.session)
+        await tellNewestSession(link, { fleet: device.fleet, device: id }, device.session);
+      await engine.presence(id, presence);
+    },
     reported: (device, report) => engine.reported(device, report),
     telemetry: (device, window) => addTelemetry({ db, timeline, clock, signal }, device, window),
     fetch: (device, request) => chunks.push(device, request),

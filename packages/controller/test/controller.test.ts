@@ -3,7 +3,7 @@ import { mkdtemp, readFile, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { generateKey, type PrivateKey, signPack, writeKeyPair } from '@flotilla/pack';
-import { FetchRequest, topicFor } from '@flotilla/protocol';
+import { FetchRequest, Presence, topicFor } from '@flotilla/protocol';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type Controller, ControllerClient, type RolloutView, startController } from '../src/index.ts';
 import { databaseTemplate, dataDir } from './support/data-dir.ts';
@@ -335,6 +335,28 @@ describe('telemetry and calls', () => {
       code: 'controller/device-offline',
     });
   });
+});
+
+test('#42 a device whose clock was ahead is told the session that it must exceed', async () => {
+  const identity = await client.provision({ board: 'raspberrypi-5', fleet: 'clocks' });
+  const ahead = new FakeDevice({ identity, session: Date.now() + 315e9 });
+  fakes.push(ahead);
+  const patience = { timeout: 20_000 };
+  const online = async () => (await client.device(identity.device)).online;
+  await expect.poll(online, patience).toBe(true);
+  await ahead.stop(); // its will says that it is gone
+  await expect.poll(online, patience).toBe(false);
+  const behind = new FakeDevice({ identity, session: 1000 });
+  fakes.push(behind);
+  const told = () => behind.presences.map((payload) => Presence.decode(payload)).at(-1);
+  // Not the broker's retained word, which is lost where a controller with its broker starts again.
+  const word = { session: ahead.session, online: false, instance: Number.MAX_SAFE_INTEGER };
+  await expect.poll(told, patience).toMatchObject(word);
+  expect(await online()).toBe(false);
+  await behind.stop();
+  const healed = new FakeDevice({ identity, session: ahead.session + 1 });
+  fakes.push(healed);
+  await expect.poll(online, patience).toBe(true);
 });
 
 test('what is secret is readable by its owner only', async () => {

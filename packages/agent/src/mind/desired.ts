@@ -1,5 +1,5 @@
 import type { DesiredRelease } from '@flotilla/protocol';
-import { clean, commit, type Out, report, save, serve, stopUpdate, unchanged } from './out.ts';
+import { clean, commit, deadline, type Out, report, save, serve, startTimer, stopUpdate, unchanged } from './out.ts';
 import { isUpdating, type ModelState } from './state.ts';
 
 /** A newer desired release replaces whatever was under way; an older one, or another under the same number, is refused. */
@@ -19,8 +19,7 @@ export function accept(model: ModelState, release: DesiredRelease, turn: number)
     retries: 0,
     losses: 0,
   };
-  if (model.phase.at === 'trial' && model.active?.digest === release.digest)
-    return { model: next, effects: [save(next), report(next)] };
+  if (model.phase.at === 'trial' && model.active?.digest === release.digest) return tryAnew(next);
   const { model: settled, effects } = isUpdating(model.phase.at) ? abandon(next) : unchanged(next);
   if (settled.active?.digest === release.digest) return alreadyThere(settled, effects);
   const waiting: ModelState = { ...settled, phase: { at: 'waiting' }, turn };
@@ -30,6 +29,13 @@ export function accept(model: ModelState, release: DesiredRelease, turn: number)
 /** Told once and then forgotten: what the device does is not changed by it. */
 function refuse(model: ModelState, detail: string): Out {
   return { model, effects: [{ ...report(model, { reason: 'desired-replayed', detail }), state: 'failed' }] };
+}
+
+/** What is on trial is wanted under another sequence: the timers of the earlier one no longer count. */
+function tryAnew(model: ModelState): Out {
+  const next = { ...model, windowOver: false };
+  const window = startTimer(next, 'window', next.release?.healthWindowMs ?? 0);
+  return { model: next, effects: [save(next), deadline(next), window, report(next)] };
 }
 
 function alreadyThere(model: ModelState, before: Out['effects']): Out {

@@ -53,6 +53,7 @@ export class FakeDevice {
   /** Sequences of the desired releases that came, in order. */
   readonly desired: DesiredRelease[] = [];
   readonly chunks: Chunk[] = [];
+  readonly presences: Uint8Array[] = [];
   withdrawn = 0;
   loaded = '';
   counter = 0;
@@ -191,6 +192,7 @@ export class FakeDevice {
 
   private receive(text: string, payload: Uint8Array): void {
     const topic = parseTopic(text);
+    if (topic.kind === 'presence') this.presences.push(payload); // whatever it is
     if (topic.kind === 'chunk') this.chunks.push(Chunk.decode(payload));
     if (topic.kind === 'call') void this.answer(Call.decode(payload));
     if (topic.kind !== 'desired') return;
