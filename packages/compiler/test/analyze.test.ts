@@ -7,6 +7,7 @@ import { encodeNpz, type TensorValue } from '@flotilla/runtime';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { DistributionWatch } from '../src/analyze/distribution.ts';
 import { activationLosses, weightLosses } from '../src/analyze/losses.ts';
+import { TensorReader } from '../src/analyze/read-tensors.ts';
 import { seededRandom } from '../src/calibrate/seeded-random.ts';
 
 const watchOf = (values: readonly number[], dims = [values.length], axis = 0): DistributionWatch => {
@@ -91,6 +92,37 @@ test('the pass analyze names what is remarkable about the weights, and nothing e
   const farthest = { value: 60, at: [5, 3] };
   expect(analysis).toMatchObject({ weights: 2, remarkable: [{ node: 'odd', outliers: 1, farthest, deadChannels: 1 }] });
   expect(analysis?.remarkable).toHaveLength(1);
+  expect(analysis?.foretold).toMatchObject([{ format: 'int8' }, { format: 'int4', worst: 'odd' }]);
+  // Both fit the sample, so what is foretold is what `inspect` says of the whole.
+  const whole = weightLosses(
+    odd,
+    { rows: 1, cols: 64, inner: 8 },
+    odd.reduce((sum, value) => sum + value ** 2, 0),
+  );
+  const [int8, int4] = analysis?.foretold ?? [];
+  expect([int8?.worst, int8?.worstDb, int4?.worstDb]).toEqual(['odd', whole.int8, whole.int4]);
+});
+
+test('beyond its bytes an analysis reads the first rows only, and counts what it left', () => {
+  let read = 0;
+  const values = Float32Array.from({ length: 1024 * 256 }, (_, i) => i);
+  const all = new Uint8Array(values.buffer);
+  const tensor = {
+    name: 'w',
+    dtype: 'float32' as const,
+    dims: [1024, 256],
+    byteLength: all.length,
+    bytes: () => (read += all.length) && all,
+    part: (start: number, end: number) => (read += end - start) && all.subarray(start, end),
+  };
+  const reader = new TensorReader(all.length);
+  expect(reader.read(tensor)).toMatchObject({ dims: [1024, 256], sampled: false });
+  expect(reader.sampledBytes).toBe(0);
+  read = 0;
+  const { values: some, dims, sampled } = reader.read(tensor);
+  expect([dims, sampled, reader.sampledBytes]).toEqual([[512, 256], true, all.length]);
+  expect(read).toBe(some.byteLength);
+  expect(some).toEqual(values.subarray(0, 1 << 17));
 });
 
 test('what a format would lose of an activation is foretold from its histogram', () => {

@@ -77,6 +77,7 @@ export function reportData(): ReportData {
     samples: 8,
     nodeSamples: 4,
     activations: [{ ...distribution('relu_out'), range: { min: 0, max: 4 } }],
+    sampledBytes: 0,
     weights: [
       {
         ...distribution('w'),

@@ -55,6 +55,11 @@ describe('report.html', () => {
     expect(plot.match(/class="blue"/g)).toHaveLength(3);
   });
 
+  test('says which weights were not looked at whole', () => {
+    expect(reportPage(reportData())).not.toContain('first rows only');
+    expect(reportPage({ ...reportData(), sampledBytes: 3e9 })).toContain('Of 3.00 GB of them the first rows only');
+  });
+
   test.each<[string, Partial<ReportData>]>([
     ['no data at all', { activations: [], weights: [], nodes: [], times: null, samples: 0 }],
     ['a tensor of one value', { activations: [{ ...distribution('flat'), min: 3, max: 3, range: null }] }],
@@ -70,10 +75,12 @@ describe('report.html', () => {
     const model = join(dir, 'net.onnx');
     await writeModel(twoProducts(), model);
     const options = { weights: 'int4', boards: ['host'], latencySeconds: 0, reportHtml };
-    await compile(model, join(dir, 'out.onnx'), options);
+    const { analysis } = await compile(model, join(dir, 'out.onnx'), options);
     const page = await readFile(reportHtml, 'utf8');
     for (const title of ['Error by node', 'Activations', 'Weights', 'What stays float, and why', 'Recipe'])
       expect(page).toContain(`<h2>${title}</h2>`);
+    const [, int4] = analysis?.foretold ?? [];
+    expect(page).toContain(`int4: ${int4?.medianDb.toFixed(1)} dB in the median`);
     expect(page).not.toContain('Time by node'); // latency was not asked for
     await expect(
       compile(model, join(dir, 'out.onnx'), { ...options, reportHtml: join(dir, 'no/such/folder.html') }),

@@ -44,19 +44,27 @@ const NO_LOSSES: WeightLosses = { int8: null, int8PerTensor: null, int4: null, i
 /** @param sizes undefined for a tensor that is no weight */
 export function weightLosses(w: Float32Array, sizes: BlockSizes | undefined, energy: number): WeightLosses {
   if (!sizes || w.length === 0 || !w.every(Number.isFinite)) return NO_LOSSES;
-  const rows = sizes.rows === 1 ? sizes.inner : sizes.rows;
-  const inner = sizes.rows === 1 ? 1 : w.length / rows;
-  const int4 = (block: number): number | null => {
-    const options = { ...sizes, block: Math.min(block, sizes.cols), clip: 'none' } as const;
-    return sizes.cols < 16 ? null : decibels(energy, w, dequantizeInt4(quantizeInt4(w, options), options));
-  };
   return {
-    int8: decibels(energy, w, dequantizeInt8(quantizeInt8(w, rows, { inner }), inner)),
+    int8: int8Loss(w, sizes, energy),
     int8PerTensor: decibels(energy, w, dequantizeInt8(quantizeInt8(w, 1), w.length)),
-    int4: int4(32),
-    int4Block128: int4(128),
+    int4: int4Loss(w, sizes, energy, 32),
+    int4Block128: int4Loss(w, sizes, energy, 128),
     fp16: decibels(energy, w, float16ToFloat32(float32ToFloat16(w))),
   };
+}
+
+/** One scale per output channel. @param energy Σw² */
+export function int8Loss(w: Float32Array, { rows, inner }: BlockSizes, energy: number): number | null {
+  const channels = rows === 1 ? inner : rows;
+  const within = rows === 1 ? 1 : w.length / rows;
+  return decibels(energy, w, dequantizeInt8(quantizeInt8(w, channels, { inner: within }), within));
+}
+
+/** Blocks with a zero point over their whole range; null where the axis is shorter than any block. @param energy Σw² */
+export function int4Loss(w: Float32Array, sizes: BlockSizes, energy: number, length: number): number | null {
+  if (sizes.cols < 16) return null;
+  const options = { ...sizes, block: Math.min(length, sizes.cols), clip: 'none' } as const;
+  return decibels(energy, w, dequantizeInt4(quantizeInt4(w, options), options));
 }
 
 function decibels(energy: number, w: Float32Array, back: Float32Array): number | null {

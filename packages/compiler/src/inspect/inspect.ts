@@ -1,7 +1,8 @@
-import { elementCount, floats, type Model, type Tensor, type ValueInfo } from '@flotilla/onnx';
+import { elementCount, type Model, type Tensor, type ValueInfo } from '@flotilla/onnx';
 import { type ActivationReport, observeActivations } from '../analyze/activations.ts';
 import { type Distribution, DistributionWatch } from '../analyze/distribution.ts';
 import { type WeightLosses, weightLosses } from '../analyze/losses.ts';
+import { TensorReader, type Values } from '../analyze/read-tensors.ts';
 import { calibrationData } from '../compile/samples.ts';
 import { constantsOf } from '../compile/source.ts';
 import { openData } from '../data/open-data.ts';
@@ -132,6 +133,8 @@ export async function weightReports(
   model: Model,
   options: {
     readonly channels?: boolean | undefined;
+    /** Default: one that reads everything whole. */
+    readonly reader?: TensorReader | undefined;
     readonly signal?: AbortSignal | undefined;
     readonly progress?: ((done: number, total: number) => void) | undefined;
   } = {},
@@ -139,13 +142,14 @@ export async function weightReports(
   const byTensor = new Map<string, WeightSite>();
   for (const { found } of weightSites(model)) if (typeof found !== 'string') byTensor.set(found.tensor.name, found);
   const floating = [...constantsOf(model)].filter((tensor) => isFloat(tensor) && elementCount(tensor) >= SMALLEST);
+  const { channels = false, reader = new TensorReader(Infinity) } = options;
   const reports: TensorReport[] = [];
   for (const [done, tensor] of floating.entries()) {
     options.progress?.(done, floating.length);
     // Lets the signal and the progress bar in: one tensor can take a second.
     await new Promise(setImmediate);
     options.signal?.throwIfAborted();
-    reports.push(report(tensor, byTensor.get(tensor.name), options.channels ?? false));
+    reports.push(report(tensor, reader.read(tensor), byTensor.get(tensor.name), channels));
   }
   return reports;
 }
@@ -192,15 +196,15 @@ function planFor(op: string, node: string, found: WeightSite | string): PlanEntr
   return { node, op, format: 'int4', reason: 'blocks of 32', bytes, saves: Math.max(0, Math.round(bytes - kept)) };
 }
 
-function report(tensor: Tensor, site: WeightSite | undefined, channels: boolean): TensorReport {
-  const sizes = site && tensor.dtype === 'float32' ? sizesAt(tensor.dims, site.axis) : undefined;
-  const { name, dims, dtype, byteLength } = tensor;
+function report(tensor: Tensor, read: Values, site: WeightSite | undefined, channels: boolean): TensorReport {
+  const { values, dims } = read;
+  const sizes = site && tensor.dtype === 'float32' ? sizesAt(dims, site.axis) : undefined;
+  const { name, dims: shape, dtype, byteLength } = tensor;
   const node = site ? site.node.name || (site.node.outputs[0] ?? '') : '';
-  const values = floats(tensor);
   const watch = new DistributionWatch();
   watch.observe(values, dims, site?.channelAxis ?? 0);
   const sqnrDb = weightLosses(values, sizes, watch.moments.energy);
-  return { name, node, shape: dims, dtype, bytes: byteLength, ...watch.report(BINS, channels), sqnrDb };
+  return { name, node, shape, dtype, bytes: byteLength, ...watch.report(BINS, channels), sqnrDb };
 }
 
 function layersOf(sites: readonly Site[]): InspectReport['layers'] {

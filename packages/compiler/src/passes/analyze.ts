@@ -1,5 +1,5 @@
-import { floats } from '@flotilla/onnx';
 import { z } from 'zod';
+import { TensorReader } from '../analyze/read-tensors.ts';
 import { analysisOf, type WeightFacts, weightFacts } from '../analyze/weight-facts.ts';
 import { CompilerError } from '../errors.ts';
 import { weightSite } from '../int4/weight-site.ts';
@@ -10,7 +10,8 @@ const linearOps = new Set(['Conv', 'ConvTranspose', 'Gemm', 'MatMul']);
 /**
  * Looks at every float32 constant before anything is converted and refuses NaN by name, and infinity where it would be
  * multiplied. Elsewhere infinity is lawful: masks are made with it. What is remarkable about the weights of linear nodes
- * (outliers, dead or uneven channels, heavy tails) goes into the report.
+ * (outliers, dead or uneven channels, heavy tails) and what formats would lose of them goes into the report. Of models
+ * over 512 MB only that much is read whole, so that weights which stream are not read twice.
  * @throws {CompilerError} `compiler/weights`
  */
 export const analyze = definePass({
@@ -20,28 +21,36 @@ export const analyze = definePass({
   run(graph, { note, signal, keepAnalysis }, { allowNan }) {
     const facts: WeightFacts[] = [];
     const seen = new Set<string>();
+    const reader = new TensorReader();
     for (const node of graph.walk()) {
       signal?.throwIfAborted();
       for (const name of node.inputs) {
         const tensor = seen.has(name) ? undefined : node.graph.constant(name);
         seen.add(name);
         if (tensor?.dtype !== 'float32' || tensor.byteLength < 8) continue;
-        const values = floats(tensor);
+        const read = reader.read(tensor);
         const isWeight = linearOps.has(node.opType);
-        const index = values.findIndex((value) => Number.isNaN(value) || (isWeight && !Number.isFinite(value)));
+        const index = firstUnlawful(read.values, isWeight);
         if (index < 0) {
           const site = isWeight ? weightSite(node.graph, node) : undefined;
-          if (typeof site === 'object' && site.tensor === tensor)
-            facts.push(weightFacts(node, tensor, values, site.channelAxis));
-        } else if (allowNan) note(node, `weights hold ${values[index]} at ${index}`);
+          if (typeof site === 'object' && site.tensor === tensor) facts.push(weightFacts(site, read));
+        } else if (allowNan) note(node, `weights hold ${read.values[index]} at ${index}`);
         else
-          throw new CompilerError('compiler/weights', `${name} holds ${values[index]} at index ${index}`, {
+          throw new CompilerError('compiler/weights', `${name} holds ${read.values[index]} at index ${index}`, {
             where: node.name || node.opType,
             hint: 'mend the model; a recipe can say allowNan: true of pass analyze',
           });
       }
     }
-    keepAnalysis(analysisOf(facts));
+    keepAnalysis(analysisOf(facts, reader.sampledBytes));
     return graph;
   },
 });
+
+function firstUnlawful(values: Float32Array, isWeight: boolean): number {
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i] ?? 0;
+    if (Number.isNaN(value) || (isWeight && !Number.isFinite(value))) return i;
+  }
+  return -1;
+}

@@ -1,5 +1,5 @@
 import type { Outlier } from '../analyze/far-values.ts';
-import { decibels, escape, fold, key, section, short, table } from './html.ts';
+import { bytes, decibels, escape, fold, key, section, short, table } from './html.ts';
 import { histogramPlot } from './plots.ts';
 import type { ActivationPicture, ReportData, WeightPicture } from './report-data.ts';
 
@@ -9,7 +9,8 @@ const FOLDED = 96;
 const NAMED = 16;
 
 /** Histograms of activations with the chosen range, of weights, and the outliers by name. */
-export function distributionSections({ activations, weights, samples, observedOn }: ReportData): string {
+export function distributionSections(data: ReportData): string {
+  const { activations, weights, samples, observedOn } = data;
   const ranged = activations.filter(({ range }) => range !== null);
   const shown = (ranged.length > 0 ? ranged : activations).toSorted(
     (a, b) => (a.sqnrDb.int8Clipped ?? 999) - (b.sqnrDb.int8Clipped ?? 999),
@@ -31,12 +32,21 @@ export function distributionSections({ activations, weights, samples, observedOn
       'Weights',
       weights.length === 0
         ? ''
-        : '<p>Those first that 4 bits would hold worst. Signal to error in dB if each were only rounded: per channel in int8, in blocks of 32 in int4.</p>',
+        : `<p>Those first that 4 bits would hold worst. Signal to error in dB if each were only rounded: per channel in int8, in blocks of 32 in int4.${foretold(data)}</p>`,
       grid(heaviest.slice(0, DRAWN).map(weightFigure)),
       more(heaviest, weightFigure),
     ),
     section('Outliers', outlierTable([...weights, ...activations])),
   ].join('');
+}
+
+function foretold({ report: { analysis }, sampledBytes }: ReportData): string {
+  const all = (analysis?.foretold ?? []).map(
+    ({ format, medianDb, worstDb, worst }) =>
+      ` ${format}: ${decibels(medianDb)} dB in the median, ${decibels(worstDb)} dB at worst (${escape(worst)}).`,
+  );
+  const sampled = ` Of ${bytes(sampledBytes)} of them the first rows only were looked at.`;
+  return `${all.join('')}${sampledBytes > 0 ? sampled : ''}`;
 }
 
 function grid(figures: readonly string[]): string {

@@ -16,6 +16,8 @@ export interface ReportData {
   readonly nodeSamples: number;
   readonly activations: readonly ActivationPicture[];
   readonly weights: readonly WeightPicture[];
+  /** Of weights whose first rows only were looked at. */
+  readonly sampledBytes: number;
   /** In the graph's order. */
   readonly nodes: readonly NodeError[];
   /** Own error under which a node stands out. */

@@ -5,11 +5,12 @@ import { loadBoard } from '@flotilla/boards';
 import { openModel } from '@flotilla/onnx';
 import { profileOperators, type Tensors } from '@flotilla/runtime';
 import { observeActivations } from '../analyze/activations.ts';
+import { TensorReader } from '../analyze/read-tensors.ts';
 import { suitableInputs } from '../calibrate/made-up-inputs.ts';
 import type { Job } from '../compile/job.ts';
 import { lowerTo } from '../compile/lower-to.ts';
 import type { CompileOptions, CompileReport } from '../compile/options.ts';
-import { calibrationData, latencyFeeds } from '../compile/samples.ts';
+import { calibrationData, checkData, latencyFeeds } from '../compile/samples.ts';
 import type { SavedModel } from '../compile/save-model.ts';
 import { compareNodes } from '../debug/compare-nodes.ts';
 import { firstDivergence } from '../debug/first-divergence.ts';
@@ -62,7 +63,8 @@ async function gather(report: CompileReport, made: Made, options: CompileOptions
   const { signal, onProgress } = options;
   const progress = (done: number, total: number | undefined): void => onProgress?.({ step: 'report', done, total });
   const { data, observedOn } = await samplesFor(job);
-  const weights = await weightReports(applied.cleaned, { signal, progress });
+  const reader = new TensorReader();
+  const weights = await weightReports(applied.cleaned, { reader, signal, progress });
   const ranges = chosenRanges(applied.model);
   const watched =
     data && (await observeActivations(applied.cleaned, data, { most: SAMPLES, bins: BINS, signal, progress }));
@@ -76,6 +78,7 @@ async function gather(report: CompileReport, made: Made, options: CompileOptions
     nodeSamples: compared?.samples ?? 0,
     activations: (watched?.activations ?? []).map((value) => ({ ...value, range: ranges.get(value.name) ?? null })),
     weights: weights.filter(({ sqnrDb }) => sqnrDb.int8 !== null),
+    sampledBytes: reader.sampledBytes,
     nodes: compared?.nodes ?? [],
     floorDb: firstDivergence(compared?.nodes ?? [], undefined).floorDb,
     times: await profile(made, options),
@@ -95,7 +98,8 @@ async function samplesFor(
     const observedOn = splits.calibrate ? 'the calibration data' : 'the evaluation data';
     return { data: calibrationData(set, inputs, source.tokenizer), observedOn };
   }
-  const madeUp = source.tokenizer ? [] : await suitableInputs(fp32.session, source.model.graph);
+  if (source.tokenizer) return { data: checkData(inputs, source.tokenizer), observedOn: 'a sentence of our own' };
+  const madeUp = await suitableInputs(fp32.session, source.model.graph);
   return { data: madeUp.length > 0 ? given(madeUp) : undefined, observedOn: 'made-up numbers' };
 }
 
