@@ -19,13 +19,19 @@ import { dequantize, type QuantizedConstant, quantizedConstant } from './quantiz
 import { hasOverflowingPairs } from './weight-range.ts';
 
 /** Part of every cache key: raised whenever the same pack and board would give another graph. */
-export const LOWERING_VERSION = 5;
+export const LOWERING_VERSION = 6;
 
 /**
  * A model's metadata under this key say 'plain' where fused attention was found to give other numbers than its own: it
  * then stays in plain operators on every board.
  */
 export const ATTENTION = 'flotilla.attention';
+
+/**
+ * A model's metadata under this key name products by 4-bit weights, as a JSON list of their nodes (or first outputs), that
+ * take their activations as floats: `accuracy_level` 1 of MatMulNBits, where all others have 4, int8 activations.
+ */
+export const FLOAT_ACTIVATIONS = 'flotilla.float-activations';
 
 /** In `Lowered.session`: how ONNX Runtime is to keep memory. Not an entry of its own, but two options of a session. */
 export const MEMORY = 'flotilla.memory';
@@ -72,10 +78,11 @@ export function lowerModel(model: Model, board: Board, { cache = 'full' }: Lower
   const choices: Choice[] =
     cache === 'plain' || model.metadata.get(ATTENTION) === 'plain' ? [] : [...fuseDecoder(lowered.graph, cache)];
   const fused = describeFused(lowered.graph);
+  const inFloats = new Set(namedIn(model.metadata.get(FLOAT_ACTIVATIONS)));
   const dequantizers = [...lowered.graph.walk({ opType: 'DequantizeLinear' })]; // first: the graph changes below
   for (const node of dequantizers) {
     const constant = quantizedConstant(node);
-    if (constant) lowerReaders(new Weight(constant, policy), choices);
+    if (constant) lowerReaders(new Weight(constant, policy, inFloats), choices);
   }
   lowered.graph.removeDead();
   if (choices.some(({ kernel }) => MICROSOFT.includes(kernel))) lowered.setOpset('com.microsoft', 1);
@@ -84,6 +91,16 @@ export function lowerModel(model: Model, board: Board, { cache = 'full' }: Lower
   const spread = all.some(({ kernel }) => kernel === 'MatMulNBits') ? policy.nbitsSpread : 0;
   const memory = lowered.graph.isOutput(IN_PLACE) ? FREED_AT_ONCE : {};
   return { model: lowered, session: { ...policy.session, ...exact, ...memory }, choices: all, spread };
+}
+
+/** Names in a model's metadata; what is no list of names says nothing. */
+function namedIn(json = '[]'): readonly string[] {
+  try {
+    const names: unknown = JSON.parse(json);
+    return Array.isArray(names) ? names.filter((name) => typeof name === 'string') : [];
+  } catch {
+    return [];
+  }
 }
 
 /**
@@ -127,6 +144,8 @@ function stateZeroPoint({ constant }: Weight): void {
   node.setInput(2, name);
 }
 
+const FLOATS_ASKED = 'the model asks for float activations here';
+
 type Kernel = Pick<Choice, 'kernel' | 'reason'>;
 
 function lowerReader(weight: Weight, reader: Node, output: string): Kernel {
@@ -138,6 +157,9 @@ function lowerReader(weight: Weight, reader: Node, output: string): Kernel {
       : unfitForNBits(weight.constant, matrix.transposed);
   if (unfit !== undefined) return expand(weight, reader, output, unfit);
   if (matrix.kind === 'gather') return gatherBlocks(weight, reader);
+  // Without a dot product a float product is nearly as fast as a dynamic one, and 4 bits at any level far slower.
+  if (weight.isInFloats(reader) && weight.policy.weightOnly === 'dynamic-int8')
+    return expand(weight, reader, output, FLOATS_ASKED);
   return weight.policy.weightOnly === 'nbits'
     ? matMulNBits(weight, reader, matrix)
     : dynamicInt8(weight, reader, matrix);
@@ -170,15 +192,17 @@ function matMulNBits(weight: Weight, reader: Node, { transposed, bias }: MatrixU
     return { ...sizes, names: weight.addAll({ q, scale, ...(zeroPoint && { zero_point: zeroPoint }) }) };
   });
   const inputs = [reader.inputs[0] ?? '', ...names, ...(names.length === 2 ? [''] : [])];
+  const inFloats = weight.isInFloats(reader);
   const attributes = {
     K: { int: k },
     N: { int: n },
     bits: { int: bits },
     block_size: { int: block },
-    accuracy_level: { int: 4 },
+    accuracy_level: { int: inFloats ? 1 : 4 },
   };
+  const why = inFloats ? FLOATS_ASKED : weight.policy.weightOnlyReason;
   replaceNode(reader, 'MatMulNBits', bias === '' ? trimmed(inputs) : [...inputs, '', bias], attributes);
-  return { kernel: 'MatMulNBits', reason: `${bits} bits, blocks of ${block}; ${weight.policy.weightOnlyReason}` };
+  return { kernel: 'MatMulNBits', reason: `${bits} bits, blocks of ${block}; ${why}` };
 }
 
 function dynamicInt8(weight: Weight, reader: Node, { transposed, bias }: MatrixUse): Kernel {
@@ -253,11 +277,18 @@ function trimmed(inputs: readonly string[]): readonly string[] {
 class Weight {
   readonly constant: QuantizedConstant;
   readonly policy: Policy;
+  private readonly inFloats: ReadonlySet<string>;
   private readonly made = new Map<string, unknown>();
 
-  constructor(constant: QuantizedConstant, policy: Policy) {
+  constructor(constant: QuantizedConstant, policy: Policy, inFloats: ReadonlySet<string>) {
     this.constant = constant;
     this.policy = policy;
+    this.inFloats = inFloats;
+  }
+
+  /** 8 bits have no fast kernel for it. */
+  isInFloats({ name, outputs: [output = ''] }: Node): boolean {
+    return this.constant.bits === 4 && (this.inFloats.has(name) || this.inFloats.has(output));
   }
 
   once<T>(form: string, make: () => T): T {

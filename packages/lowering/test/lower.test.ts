@@ -1,5 +1,5 @@
 import { boardClassOf, type Board, type BoardClass, listBoards } from '@flotilla/boards';
-import { lowerModel } from '@flotilla/lowering';
+import { FLOAT_ACTIVATIONS, lowerModel } from '@flotilla/lowering';
 import {
   buildModel,
   type Model,
@@ -99,6 +99,23 @@ describe.each(ALL)('on %s', (boardClass) => {
       const rounded = await runOrt(lowered.model, real, { config: lowered.session });
       expect(worst(rounded, await reference(portable, real))).toBeLessThan(2e-2);
     });
+  });
+
+  test.each(['product', 'y'])('a product that asks for float activations, named %s, has them', async (name) => {
+    const [k, n] = [96, 24];
+    const weight = blocked([k, n], 0, 32, false);
+    const matMul: NewNode = { opType: 'MatMul', name: 'product', inputs: ['x', 'w'], outputs: ['y'] };
+    const portable = model([weight.node, matMul], weight.initializers, ['b', k], ['b', n]);
+    const real = { x: dims(randoms(3 * k, 3), 3, k) };
+    const errors: number[] = [];
+    for (const names of [['another'], [name]]) {
+      portable.setMetadata(FLOAT_ACTIVATIONS, JSON.stringify(names));
+      const lowered = lowerModel(portable, board(boardClass));
+      const found = await runOrt(lowered.model, real, { config: lowered.session });
+      errors.push(worst(found, await reference(portable, real)));
+    }
+    expect(errors[0]).toBeGreaterThan(1e-3);
+    expect(errors[1]).toBeLessThan(1e-5);
   });
 
   test.each([0, 1])('Gemm with a bias, transB = %i', async (transB) => {
