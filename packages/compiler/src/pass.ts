@@ -3,6 +3,7 @@ import type { Graph, Model, Node } from '@flotilla/onnx';
 import type { Session, Tensors } from '@flotilla/runtime';
 import type { z } from 'zod';
 import type { Analysis } from './analyze/weight-facts.ts';
+import type { ModelSessionOptions } from './calibrate/model-session.ts';
 import type { Calibration } from './calibrate/calibration.ts';
 import type { Kernels } from './kernels/kernels.ts';
 import type { RecipeStep } from './recipe.ts';
@@ -42,10 +43,7 @@ export interface PassContext {
   /** The model as the rewrites left it, before the first conversion. Not to be edited. */
   readonly floatModel: Model;
   /** Loads a model to run samples through it. The caller closes it. */
-  readonly open: (
-    model: Model,
-    options?: { readonly optimization?: 'disabled' | 'basic' | 'all' | undefined },
-  ) => Promise<Session>;
+  readonly open: (model: Model, options?: ModelSessionOptions) => Promise<Session>;
   /** Converts weights, on threads where there are some. */
   readonly kernels: Kernels;
   /** The model is too large to be run: what a pass would compare by running it, it says was not compared. */

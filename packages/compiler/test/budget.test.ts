@@ -5,10 +5,12 @@ import { compile } from '@flotilla/compiler';
 import { buildModel, tensorFromFloats, tensorInfo, writeModel } from '@flotilla/onnx';
 import { encodeNpz, openSession, type TensorValue } from '@flotilla/runtime';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { choosePoint, paretoFront } from '../src/budget/choose.ts';
+import { explain } from '../src/budget/budget-report.ts';
+import { choosePoint, levelBases, paretoFront } from '../src/budget/choose.ts';
 import { FLOAT, FORMATS } from '../src/budget/formats.ts';
-import type { Point } from '../src/budget/measure.ts';
-import { parseBudget } from '../src/budget/parse-budget.ts';
+import { withLevels } from '../src/budget/levels.ts';
+import type { Candidate, Point } from '../src/budget/measure.ts';
+import { type Limit, parseBudget } from '../src/budget/parse-budget.ts';
 import type { Choice } from '../src/budget/sensitivity.ts';
 import { fill, sweep } from '../src/budget/sweep.ts';
 import { seededRandom } from '../src/calibrate/seeded-random.ts';
@@ -54,8 +56,8 @@ describe('bit allocation', () => {
 });
 
 describe('the choice', () => {
-  const point = (name: string, bytes: number, kept: number, noise = 0.1): Point => ({
-    ...{ name, bytes, kept, noise, score: kept, single: false, p50Us: bytes },
+  const point = (name: string, bytes: number, kept: number, noise = 0.1, inFloats = 0): Point => ({
+    ...{ name, bytes, kept, noise, inFloats, score: kept, single: false, p50Us: bytes },
   });
   const small = point('small', 100, 0.9);
   const middle = point('middle', 200, 0.97);
@@ -77,6 +79,61 @@ describe('the choice', () => {
     expect(choosePoint(all, budget.map(parseBudget))).toEqual({ point: expect.objectContaining({ name }), met });
   });
 });
+
+describe('accuracy levels', () => {
+  const units = ['a', 'b', 'c', 'd'].map((name) => ({ nodes: [name] }));
+  const [, int8, int4] = FORMATS;
+  const passes = [int8?.step(['d'], 'auto'), int4?.step(['a', 'b', 'c'], 'auto')].filter((step) => step !== undefined);
+  const base = { name: 'base', recipe: { name: 'mixed', passes }, isSingle: false };
+  const floatsOf = ({ recipe }: Candidate): unknown =>
+    recipe.passes.map(({ options }) => (options as { floatActivations: unknown }).floatActivations);
+  test('float activations where 8 bits lose most: half of the loss, all of it; not where weights have 8 bits', () => {
+    const made = withLevels(base, units, [0.1, 0.5, 0, 9]);
+    expect(made.map(({ name, levelsOf }) => [name, levelsOf])).toEqual([
+      ['base, 1 nodes with float activations', 'base'],
+      ['base, 2 nodes with float activations', 'base'],
+    ]);
+    expect(made.map(floatsOf)).toEqual([
+      [['b'], ['b']],
+      [
+        ['b', 'a'],
+        ['b', 'a'],
+      ],
+    ]);
+    expect(withLevels(base, units, [0, 0, 0, 9])).toEqual([]);
+  });
+
+  const point = (name: string, kept: number, inFloats: number, levelsOf?: string): Point => ({
+    ...{ name, bytes: 100, kept, noise: 1 - kept, inFloats, score: kept, single: false, p50Us: null },
+    ...(levelsOf !== undefined && { levelsOf }),
+  });
+  const plain = point('plain', 0.98, 0);
+  const half = point('half', 0.982, 0.5, 'plain');
+  const worth = point('worth', 0.99, 1, 'plain');
+  test('are on the front beside what is faster, and taken only where they bring what they cost', () => {
+    expect(paretoFront([plain, half, worth]).map(({ name }) => name)).toEqual(['plain', 'half', 'worth']);
+    expect(paretoFront([plain, point('useless', 0.98, 1)])).toEqual([plain]);
+    const limits = [parseBudget('size=1kB')];
+    expect(choosePoint([plain, half], limits).point).toBe(plain);
+    expect(choosePoint([plain, half, worth], limits).point).toBe(worth);
+    expect(choosePoint([plain, worth], [parseBudget('accuracy=0.985')]).point).toBe(worth);
+  });
+  test('are explained: what the level in question came to', () => {
+    const points = [plain, half];
+    const limits = [parseBudget('size=1kB')];
+    expect(explain(plain, { points, limits, met: true })).toContain(
+      'with float activations (accuracy_level 1) in 50.0 % of its 4-bit products 98.2 %, noise 0.0180',
+    );
+    expect(explain(half, { points, limits, met: true })).toContain('(accuracy_level 4) 98.0 %, noise 0.0200');
+  });
+  test('are tried on the point that would be taken, and on a smaller one that just keeps too little', () => {
+    const bigger = { ...point('bigger', 0.999, 0), bytes: 200 };
+    expect(levelBases([plain, bigger], [parseBudget('accuracy=0.99')])).toEqual([bigger, plain]);
+    expect(levelBases([plain, bigger], limits('size=150B'))).toEqual([plain]);
+  });
+});
+
+const limits = (...texts: readonly string[]): readonly Limit[] => texts.map(parseBudget);
 
 describe('a search', () => {
   let dir = '';
@@ -106,8 +163,8 @@ describe('a search', () => {
 
   test('fits the size, is never worse than a single format that fits, and its recipe makes it again', async () => {
     const out = join(dir, 'fit.onnx');
-    const options = { data, latencySeconds: 0 };
-    const report = await compile(model, out, { ...options, budget: ['size=13kB'] });
+    const options = { data, latencySeconds: 0, boards: ['host'] };
+    const report = await compile(model, out, { ...options, budget: ['size=13kB', 'latency=5s'] });
     const { budget, verdict } = report;
     if (!budget || !verdict) throw new Error('no budget in the report');
     expect(report.pack.bytes).toBeLessThanOrEqual(13_000);
@@ -115,11 +172,12 @@ describe('a search', () => {
     expect(verdict).toMatchObject({ samples: 24, candidates: budget.candidates });
     expect(verdict.splits).toEqual({ calibrate: 48, choose: 24, judge: 24 });
     const chosen = budget.points.find(({ name }) => name === budget.chosen);
-    for (const { single, bytes, kept } of budget.points) {
+    for (const { single, bytes, kept, p50Us } of budget.points) {
+      expect(p50Us).toBeGreaterThan(0);
       if (single && bytes <= 13_000) expect(chosen?.kept).toBeGreaterThanOrEqual(kept);
     }
     expect(budget.front).toContain(budget.chosen);
-    expect(budget.why).toContain('the best one within 0.01 MB');
+    expect(budget.why).toContain('the best one within 0.01 MB and within 5000.00 ms');
     const recipe = join(dir, 'plan.yaml');
     await writeFile(recipe, report.recipe);
     const again = await compile(model, join(dir, 'again.onnx'), { ...options, recipe });

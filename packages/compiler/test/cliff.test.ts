@@ -63,9 +63,11 @@ describe('generic paths, by rule', () => {
   test('none where a product is as it should be', () => {
     expect(findCliffs(product({}).graph, 'x64')).toEqual([]);
     expect(findCliffs(product({}, { zero: bytes(32) }).graph, 'arm64-dotprod')).toEqual([]);
+    expect(findCliffs(product({ accuracy_level: 1 }).graph, 'x64')).toEqual([]);
   });
   test.each<[string, Model, RegExp]>([
     ['no accuracy level', product({ accuracy_level: 0 }), /no accuracy level/],
+    ['float activations of 8-bit weights', product({ accuracy_level: 1, bits: 8 }), /multiplies floats/],
     [
       'columns in another order',
       product({}, { order: tensorFromInts('int32', [64], new Array<number>(64).fill(0)) }),

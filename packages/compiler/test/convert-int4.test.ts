@@ -1,6 +1,8 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { loadBoard } from '@flotilla/boards';
+import { lowerModel } from '@flotilla/lowering';
 import {
   cloneModel,
   type Model,
@@ -14,6 +16,7 @@ import {
 import { openSession, type Tensors, type TensorValue } from '@flotilla/runtime';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openModelSession } from '../src/calibrate/model-session.ts';
+import { floatShare } from '../src/int4/float-activations.ts';
 import { findPass } from '../src/registry.ts';
 import { convertInt4 } from '../src/passes/convert-int4.ts';
 import { Kernels } from '../src/kernels/kernels.ts';
@@ -121,6 +124,35 @@ test('options: block, symmetric, nodes kept float or int8, small weights', async
   ]);
   const other = build(nodes, { w: noise([64, 64]), v: noise([64, 64]), u: noise([64, 4]) }, [1, 64]);
   expect(await convert(other, { float: ['first'] })).toMatchObject([{ outcome: 'float' }, {}, {}]);
+});
+
+test('floatActivations: products by 4 bits are named in the metadata, pass after pass, and lowered to level 1', async () => {
+  const nodes = [
+    node('MatMul', ['x', 'w'], {}, 'a', 'first'),
+    node('MatMul', ['a', 'v'], {}, 'b', 'second'),
+    node('MatMul', ['b', 'u'], {}, 'c', ''),
+    node('Add', ['c', 'b'], {}, 'y', 'sum'),
+  ];
+  const weights = { w: noise([64, 64]), v: noise([64, 64]), u: noise([64, 64]) };
+  const levels = async (...passes: readonly object[]) => {
+    const model = build(nodes, weights, [1, 64]);
+    for (const options of passes) await convert(model, options);
+    const { graph } = lowerModel(model, await loadBoard('raspberrypi-5')).model;
+    return [
+      floatShare(model.graph),
+      ...[...graph.walk({ opType: 'MatMulNBits' })].map((n) => n.int('accuracy_level', 0)),
+    ];
+  };
+  expect(await levels({})).toEqual([0, 4, 4, 4]);
+  expect(await levels({ floatActivations: 'all' })).toEqual([1, 1, 1, 1]);
+  expect(await levels({ only: ['first'], floatActivations: ['first'] }, { floatActivations: ['c'] })).toEqual([
+    2 / 3,
+    1,
+    4,
+    1,
+  ]);
+  // 8 bits have no kernel for it.
+  expect(await levels({ int8: ['first'], floatActivations: ['first'] })).toEqual([0, 4, 4, 4]);
 });
 
 test('#21 NaN weights are refused with the node’s name; opset 17 with the pass that raises it', async () => {

@@ -14,6 +14,8 @@ export interface BudgetReport {
   readonly sensitivities: readonly {
     readonly nodes: readonly string[];
     readonly formats: readonly { readonly format: string; readonly noise: number }[];
+    /** What the noise in int4 by 32 falls by with float activations: `accuracy_level` 1 instead of 4. */
+    readonly levelGain: number;
   }[];
   /** Every candidate, in the order in which they were tried. */
   readonly points: readonly Point[];
@@ -40,7 +42,20 @@ export function explain(
   const singles = points.filter(({ single, bytes, name }) => single && bytes <= point.bytes && name !== point.name);
   const rival = singles.toSorted((a, b) => b.kept - a.kept || a.noise - b.noise)[0];
   const beside = rival ? `; the best single format no larger is ${rival.name}: ${figures(rival)}` : '';
-  return `${point.name} (${figures(point)}): ${claim}${beside}`;
+  return `${point.name} (${figures(point)}): ${claim}${beside}${explainLevels(point, points)}`;
+}
+
+/** What the other accuracy levels of the chosen point came to, or what its own are good for. */
+function explainLevels(point: Point, points: readonly Point[]): string {
+  const base = points.find(({ name }) => name === point.levelsOf);
+  if (base) return `; with 8-bit activations throughout (accuracy_level 4) ${cameTo(base)}`;
+  const [variant] = points.filter(({ levelsOf }) => levelsOf === point.name).toSorted((a, b) => b.kept - a.kept);
+  if (!variant) return '';
+  return `; with float activations (accuracy_level 1) in ${percent(variant.inFloats)} of its 4-bit products ${cameTo(variant)}`;
+}
+
+function cameTo({ kept, noise, p50Us }: Point): string {
+  return `${percent(kept)}, noise ${noise.toPrecision(3)}${p50Us === null ? '' : `, ${(p50Us / 1000).toFixed(2)} ms`}`;
 }
 
 function figures({ bytes, kept, p50Us }: Point): string {

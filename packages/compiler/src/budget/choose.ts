@@ -1,10 +1,16 @@
 import type { Point } from './measure.ts';
 import type { Limit } from './parse-budget.ts';
 
-/** Points that no other beats: none is as small and keeps more, or is smaller and keeps as much. Smallest first. */
+/**
+ * Points that no other beats: none is as small and keeps more, or is smaller and keeps as much, with no greater share of
+ * slow products. Smallest first.
+ */
 export function paretoFront<P extends Point>(points: readonly P[]): readonly P[] {
   const beats = (a: Point, b: Point): boolean =>
-    a.bytes <= b.bytes && !isBetter(b, a) && (a.bytes < b.bytes || isBetter(a, b));
+    a.bytes <= b.bytes &&
+    a.inFloats <= b.inFloats &&
+    !isCloser(b, a) &&
+    (a.bytes < b.bytes || a.inFloats < b.inFloats || isCloser(a, b));
   return points.filter((b) => !points.some((a) => beats(a, b))).toSorted((a, b) => a.bytes - b.bytes);
 }
 
@@ -27,6 +33,21 @@ export function choosePoint<P extends Point>(
   return { point: best(meeting, wantsSmall ? smaller : keepsMore), met: true };
 }
 
+/**
+ * Points that are worth another accuracy level: the one that would be taken, and of the smaller ones that keep too little
+ * the one that misses by least.
+ */
+export function levelBases<P extends Point>(points: readonly P[], limits: readonly Limit[]): readonly P[] {
+  const [first, ...others] = points;
+  if (!first) return [];
+  const { point } = choosePoint([first, ...others], limits);
+  const accuracy = limits.find(({ key }) => key === 'accuracy');
+  const near = points
+    .filter((one) => accuracy !== undefined && one.bytes < point.bytes && one.kept < accuracy.value)
+    .toSorted((a, b) => b.kept - a.kept)[0];
+  return near ? [point, near] : [point];
+}
+
 /** Up to 1: met. */
 function missBy({ bytes, kept, p50Us }: Point, { key, value }: Limit): number {
   if (key === 'size') return bytes / value;
@@ -34,7 +55,19 @@ function missBy({ bytes, kept, p50Us }: Point, { key, value }: Limit): number {
   return kept > 0 ? value / kept : Infinity;
 }
 
-/** Keeps more of the score; of equals, is closer to fp32. */
+/**
+ * Half a percent of the score is what products that multiply floats must bring, if all of them do: they take about three
+ * times as long, and the choice is not to depend on a clock.
+ */
+const FLOATS_COST = 0.005;
+
+/** Is worth more; of equals, is closer to fp32. */
 function isBetter(a: Point, b: Point): boolean {
+  const [x, y] = [a, b].map(({ kept, inFloats }) => kept - FLOATS_COST * inFloats) as [number, number];
+  return x > y || (x === y && a.noise < b.noise);
+}
+
+/** Keeps more of the score; of equals, is closer to fp32. */
+function isCloser(a: Point, b: Point): boolean {
   return a.kept > b.kept || (a.kept === b.kept && a.noise < b.noise);
 }

@@ -9,9 +9,10 @@ import { builtInRecipe, type Recipe } from '../recipe.ts';
 import { applyRecipe } from '../runner.ts';
 import { firstOf } from '../splits/every-fourth.ts';
 import { type BudgetReport, explain } from './budget-report.ts';
-import { choosePoint, paretoFront } from './choose.ts';
+import { choosePoint, levelBases, paretoFront } from './choose.ts';
 import { FORMATS } from './formats.ts';
-import { type Bench, type Candidate, measureCandidate, type Point } from './measure.ts';
+import { levelGains, withLevels } from './levels.ts';
+import { type Bench, type Candidate, measureCandidate, type Point, timedBeside } from './measure.ts';
 import type { Limit } from './parse-budget.ts';
 import { type Choice, referenceOf, sensitivities } from './sensitivity.ts';
 import { singleFormats } from './single-formats.ts';
@@ -40,7 +41,7 @@ export async function searchBudget(
 ): Promise<{ readonly recipe: Recipe; readonly report: BudgetReport }> {
   const bench = await openBench(job, limits, options);
   const points: Point[] = [];
-  const recipes = new Map<string, Recipe>();
+  const candidates = new Map<string, Candidate>();
   const failed: string[] = [];
   const measure = async (candidate: Candidate): Promise<Point | undefined> => {
     const known = points.find(({ name }) => name === candidate.name);
@@ -48,7 +49,7 @@ export async function searchBudget(
     options.onProgress?.({ step: `budget: ${candidate.name}`, done: points.length, total: undefined });
     try {
       const point = await measureCandidate(candidate, bench, options);
-      recipes.set(point.name, candidate.recipe);
+      candidates.set(point.name, candidate);
       points.push(point);
       return point;
     } catch (error) {
@@ -61,6 +62,10 @@ export async function searchBudget(
   for (const single of singleFormats(bench.calibrationData !== undefined)) await measure(single);
   const space = await sense(job, bench, options);
   await measureMixed(space, limits, measure);
+  for (const { name } of levelBases(points, limits)) {
+    const base = candidates.get(name);
+    for (const candidate of base ? withLevels(base, space.units, space.levelGains) : []) await measure(candidate);
+  }
   const [first, ...others] = points;
   if (!first) throw new CompilerError('compiler/budget', 'no recipe suits this model');
   const { point, met } = choosePoint([first, ...others], limits);
@@ -69,13 +74,13 @@ export async function searchBudget(
     met,
     candidates: points.length,
     samples: bench.choose.length ?? null,
-    sensitivities: space.units.map(({ nodes }, i) => ({ nodes, formats: (space.table[i] ?? []).map(named) })),
+    sensitivities: space.units.map((_, i) => sensitivityOf(space, i)),
     points,
     front: paretoFront(points).map(({ name }) => name),
     chosen: point.name,
     why: explain(point, { points, limits, met }),
   };
-  return { recipe: recipes.get(point.name) as Recipe, report };
+  return { recipe: (candidates.get(point.name) as Candidate).recipe, report };
 }
 
 async function openBench(
@@ -91,7 +96,7 @@ async function openBench(
   }
   const keys = options.keys === undefined ? undefined : await readKeys(options.keys);
   const { isText } = source.folder;
-  const timed = limits.some(({ key }) => key === 'latency');
+  const isTimed = limits.some(({ key }) => key === 'latency');
   return {
     folder,
     source,
@@ -100,7 +105,9 @@ async function openBench(
     metric: await chooseMetric(options.metric, choose, keys),
     choose,
     calibrationData: splits.calibrate && calibrationData(splits.calibrate, inputs, source.tokenizer),
-    feeds: timed ? await latencyFeeds({ data: choose, isText, madeUp: [] }) : undefined,
+    timed: isTimed
+      ? await timedBeside(fp32, await latencyFeeds({ data: choose, isText, madeUp: [] }), options)
+      : undefined,
   };
 }
 
@@ -109,6 +116,8 @@ interface Space {
   readonly units: readonly Unit[];
   readonly table: readonly (readonly Choice[])[];
   readonly plans: readonly Plan[];
+  /** What float activations would take from each unit's noise in int4. */
+  readonly levelGains: readonly number[];
   /** Of each unit alone in static int8; empty where there is none. */
   readonly staticNoises: readonly number[];
 }
@@ -131,6 +140,7 @@ async function sense({ source, fp32 }: Job, bench: Bench, options: CompileOption
     units,
     table,
     plans: sweep(table),
+    levelGains: await levelGains(cleaned, units, reference, { progress }),
     staticNoises: data
       ? await staticNoises(cleaned, units, reference, { calibrationData: data, signal, progress })
       : [],
@@ -202,6 +212,10 @@ function candidateOf({ picks }: Plan, units: readonly Unit[], table: readonly (r
   return { name, recipe: { name: 'mixed', passes }, isSingle: false };
 }
 
-function named({ format, noise }: Choice): BudgetReport['sensitivities'][number]['formats'][number] {
-  return { format: format.name, noise };
+function sensitivityOf(
+  { units, table, levelGains: gains }: Space,
+  unit: number,
+): BudgetReport['sensitivities'][number] {
+  const formats = (table[unit] ?? []).map(({ format, noise }) => ({ format: format.name, noise }));
+  return { nodes: units[unit]?.nodes ?? [], formats, levelGain: gains[unit] ?? 0 };
 }

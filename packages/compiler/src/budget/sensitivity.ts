@@ -1,6 +1,6 @@
 import type { Model } from '@flotilla/onnx';
 import type { Session, Tensors } from '@flotilla/runtime';
-import { openModelSession } from '../calibrate/model-session.ts';
+import { type ModelSessionOptions, openModelSession } from '../calibrate/model-session.ts';
 import { constantBytes } from '../compile/source.ts';
 import { divergences } from '../evaluate/language-error.ts';
 import { OutputError } from '../evaluate/output-error.ts';
@@ -23,14 +23,18 @@ export interface Choice {
 
 /** Outputs of the float model, and a model's distance from them. */
 export interface Reference {
-  noiseOf(model: Model): Promise<number>;
+  noiseOf(model: Model, options?: Pick<ModelSessionOptions, 'accuracyLevel'>): Promise<number>;
 }
 
 /** @param feeds few: every unit is run on all of them, in every format */
 export async function referenceOf(model: Model, feeds: readonly Tensors[], isText: boolean): Promise<Reference> {
   const fetches = isText ? ['logits'] : undefined;
-  const outputsOf = async (of: Model, take: (outputs: Tensors, index: number) => void): Promise<void> => {
-    const session: Session = await openModelSession(of);
+  const outputsOf = async (
+    of: Model,
+    take: (outputs: Tensors, index: number) => void,
+    options?: ModelSessionOptions,
+  ): Promise<void> => {
+    const session: Session = await openModelSession(of, options);
     try {
       for (const [index, inputs] of feeds.entries()) take(await session.run(inputs, { fetches }), index);
     } finally {
@@ -40,15 +44,16 @@ export async function referenceOf(model: Model, feeds: readonly Tensors[], isTex
   const references: Tensors[] = [];
   await outputsOf(model, (outputs) => references.push(outputs));
   return {
-    async noiseOf(other) {
+    async noiseOf(other, options) {
       const error = new OutputError();
       const klds: number[] = [];
-      await outputsOf(other, (outputs, index) => {
+      const compare = (outputs: Tensors, index: number): void => {
         const { logits: a } = references[index] ?? {};
         const { logits: b } = outputs;
         if (isText && a?.dtype === 'float32' && b?.dtype === 'float32') klds.push(...divergences(a, b.data));
         else error.add(references[index] ?? {}, outputs);
-      });
+      };
+      await outputsOf(other, compare, options);
       if (isText) return klds.reduce((sum, kld) => sum + kld, 0) / klds.length;
       const db = error.sqnrDb();
       return db === null ? 0 : 10 ** (-db / 10);
@@ -83,6 +88,6 @@ export async function sensitivities(
   return table;
 }
 
-async function converted(model: Model, passes: readonly RecipeStep[]): Promise<Model> {
+export async function converted(model: Model, passes: readonly RecipeStep[]): Promise<Model> {
   return (await applyRecipe(model, { name: 'sensitivity', passes })).model;
 }

@@ -50,8 +50,10 @@ function nBitsCliff(node: Node, boardClass: BoardClass): Found | undefined {
     return { reason: `blocks of ${block} have no fast kernel`, mend: `blocks of ${fastBlocks.join(', ')}` };
   const level = node.int('accuracy_level', 0);
   // Level 1 is asked for, node by node; 4 bits lose a factor of three to four by it, 8 bits a hundred.
-  if (level !== 4 && (level !== 1 || bits !== 4))
-    return { reason: 'it states no accuracy level, and multiplies floats', mend: 'accuracy_level 4' };
+  if (level !== 4 && (level !== 1 || bits !== 4)) {
+    const states = level === 0 ? 'it states no accuracy level, and' : `at accuracy level ${level} it`;
+    return { reason: `${states} multiplies floats`, mend: 'accuracy_level 4' };
+  }
   if (boardClass === 'arm64')
     return {
       reason: `${bits} bits without a dot product take 7 times the instructions of int8, and more`,

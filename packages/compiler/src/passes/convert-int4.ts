@@ -7,6 +7,7 @@ import { keepActivationsFloat } from '../int4/float-activations.ts';
 import { readersGram } from '../int4/readers-gram.ts';
 import { storeInt4 } from '../int4/store.ts';
 import { sizesAt } from '../int4/weight-site.ts';
+import { isNamed } from '../node-key.ts';
 import { definePass, type PassContext } from '../pass.ts';
 
 const options = z.strictObject({
@@ -33,11 +34,11 @@ const options = z.strictObject({
   /** Scales that bfloat16 holds exactly: ARM's symmetric kernels cut them to that (kernels: they then lose nothing). */
   bf16Scales: z.boolean().default(false),
   /**
-   * What the products by 4-bit weights multiply with, `accuracy_level` of MatMulNBits: 4, activations rounded to 8 bits
-   * where they come in; 1, floats, at a third to a quarter of the speed (kernels: 0.31 against 0.07 to 0.10 ms for a
-   * 2048 × 2048 matrix).
+   * Nodes whose products take their activations as floats (`accuracy_level` 1 of MatMulNBits), where all others round them
+   * to 8 bits (level 4): at a third to a quarter of the speed (kernels: 0.31 against 0.07 to 0.10 ms for a 2048 × 2048
+   * matrix). By 4-bit weights only: 8 bits have no fast kernel for it.
    */
-  accuracyLevel: z.literal([1, 4]).default(4),
+  floatActivations: z.union([z.literal('all'), z.array(z.string())]).default([]),
   ...selection,
 });
 
@@ -79,7 +80,9 @@ export const convertInt4 = definePass({
         sweeps,
       });
     });
-    if (chosen.accuracyLevel === 1) keepActivationsFloat(graph, nodes);
+    const { floatActivations: named } = chosen;
+    const inFloats = nodes.filter((node) => named === 'all' || isNamed(named, node));
+    keepActivationsFloat(graph, inFloats);
     return graph;
   },
 });
