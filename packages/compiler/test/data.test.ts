@@ -124,6 +124,11 @@ describe('modules', () => {
     await expect(read(await openData(join(dir, 'empty.mjs'), { inputs }))).rejects.toThrow('gave no sample');
     await writeFile(join(dir, 'seven.mjs'), 'export default 7');
     await expect(read(await openData(join(dir, 'seven.mjs'), { inputs }))).rejects.toThrow('not an iterable');
+    await writeFile(join(dir, 'late.mjs'), 'export default async function* () { throw new Error("gone") }');
+    await expect(read(await openData(join(dir, 'late.mjs'), { inputs }))).rejects.toMatchObject({
+      code: 'compiler/data',
+      message: expect.stringMatching(/late\.mjs threw: gone$/),
+    });
   });
 });
 

@@ -175,6 +175,11 @@ describe('choosing', () => {
     expect(metricValue(metric, [score(1), score(2)])).toBe(1.5);
     expect(() => score(-1)).toThrow('threw on a: below');
     expect(() => score(NaN)).toThrow('gave NaN for a');
+    // What a promise is rejected with later must not end the process: Vitest fails a run that leaves one alone.
+    await writeFile(join(dir, 'later.mjs'), 'export default async () => { throw "later" }');
+    const later = await chooseMetric(join(dir, 'later.mjs'), tensors(1), undefined);
+    if (later.kind !== 'tensor') throw new Error('not tensors');
+    expect(() => later.score({}, { name: 'a', inputs: {} }, {})).toThrow('gave a promise for a');
     await writeFile(join(dir, 'broken.mjs'), 'export default 7');
     await expect(chooseMetric(join(dir, 'broken.mjs'), tensors(1), undefined)).rejects.toMatchObject({
       code: 'compiler/metric',

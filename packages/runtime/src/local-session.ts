@@ -3,6 +3,7 @@ import { IN_PLACE, MEMORY } from '@flotilla/lowering';
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
 import { type DecodeAnswer, Decoder, type DecodeStep } from './decoder.ts';
 import { stepOutputs, writesInPlace } from './decoder-io.ts';
+import { engineWords } from './engine-words.ts';
 import { RuntimeError } from './errors.ts';
 import { LatencyRecorder } from './latency.ts';
 import { processMemory } from './process-memory.ts';
@@ -34,7 +35,7 @@ export async function openSession(modelPath: string, options: SessionOptions = {
   const ort = await import('onnxruntime-node');
   const start = performance.now();
   const session = await ort.InferenceSession.create(modelPath, ortOptions(options)).catch((cause: unknown) => {
-    throw new RuntimeError('runtime/load', `${modelPath}: ${oneLine(cause)}`, { where: modelPath, cause });
+    throw new RuntimeError('runtime/load', `${modelPath}: ${engineWords(cause)}`, { where: modelPath, cause });
   });
   return new LocalSession(session, ort.Tensor, modelPath, options, performance.now() - start);
 }
@@ -151,7 +152,7 @@ export class LocalSession implements LoadedSession {
   }
 
   private failed(cause: unknown): RuntimeError {
-    return new RuntimeError('runtime/run', oneLine(cause), { where: this.modelPath, cause });
+    return new RuntimeError('runtime/run', engineWords(cause), { where: this.modelPath, cause });
   }
 
   async decode(step: DecodeStep): Promise<DecodeAnswer> {
@@ -255,10 +256,4 @@ function nested(config: { readonly [key: string]: string }): { [group: string]: 
     (groups[group] ??= {})[key.slice(dot + 1)] = value;
   }
   return groups;
-}
-
-/** ONNX Runtime's messages have several lines, the first of which names the node. */
-function oneLine(cause: unknown): string {
-  const text = cause instanceof Error ? cause.message : String(cause);
-  return text.replace(/\s+/g, ' ').trim().slice(0, 500);
 }

@@ -4,6 +4,7 @@ import { keepConstantsIn, ScratchFile } from '@flotilla/onnx';
 import type { DataSet } from '../data/data-set.ts';
 import { openData } from '../data/open-data.ts';
 import type { Judged } from '../evaluate/judge.ts';
+import { CompilerError } from '../errors.ts';
 import { loadOnnx } from '../evaluate/load-onnx.ts';
 import type { LoadedBase } from '../lora/base.ts';
 import type { Recipe } from '../recipe.ts';
@@ -59,7 +60,7 @@ export async function openJob(
   try {
     const { inputs } = fp32.session;
     const open = async (data: string | undefined): Promise<DataSet | undefined> =>
-      data === undefined ? undefined : openData(data, { inputs, preprocess: options.preprocess });
+      data === undefined ? undefined : suited(await openData(data, { inputs, preprocess: options.preprocess }), source);
     const [data, evaluation] = [await open(options.data), await open(options.eval)];
     return {
       ...plan,
@@ -75,4 +76,10 @@ export async function openJob(
     await fp32.session.close();
     throw error;
   }
+}
+
+function suited(data: DataSet, { tokenizer, folder }: Source): DataSet {
+  if (data.kind === 'tensor' || tokenizer) return data;
+  const message = `${data.path} holds text, and no tokenizer.json lies beside ${folder.onnxPath}`;
+  throw new CompilerError('compiler/data', message, { where: data.path, hint: 'give arrays, as .npz, or the folder' });
 }

@@ -21,7 +21,7 @@ export async function moduleData(
     length: undefined,
     async *samples() {
       let count = 0;
-      for await (const item of iterate(source, path)) {
+      for await (const item of thrownAsData(() => iterate(source, path), path)) {
         if (count === limit) return;
         yield toSample(item, `${path}[${count}]`, inputs);
         count += 1;
@@ -32,6 +32,34 @@ export async function moduleData(
       }
     },
   };
+}
+
+/** What the user's module throws is the user's to mend. */
+async function* thrownAsData(
+  open: () => AsyncIterable<unknown> | Iterable<unknown>,
+  path: string,
+): AsyncGenerator<unknown> {
+  const fail = (cause: unknown): never => {
+    if (cause instanceof CompilerError) throw cause;
+    const message = cause instanceof Error ? cause.message : String(cause);
+    throw new CompilerError('compiler/data', `${path} threw: ${message.split('\n', 1)[0]}`, { where: path, cause });
+  };
+  let iterator: AsyncIterator<unknown> | Iterator<unknown>;
+  try {
+    const items = open();
+    iterator = Symbol.asyncIterator in items ? items[Symbol.asyncIterator]() : items[Symbol.iterator]();
+  } catch (cause) {
+    return fail(cause);
+  }
+  try {
+    for (;;) {
+      const next = await Promise.resolve(iterator.next()).catch(fail);
+      if (next.done) return;
+      yield next.value;
+    }
+  } finally {
+    await iterator.return?.();
+  }
 }
 
 async function importDefault(path: string): Promise<unknown> {

@@ -15,7 +15,7 @@ type Judge = (outputs: Tensors, sample: Sample, reference: Tensors) => unknown;
 export async function moduleMetric(path: string): Promise<TensorMetric> {
   const module = await load(path);
   const { default: judge, higherIsBetter } = module;
-  if (typeof judge !== 'function') throw metricError(path, 'its default export is not a function');
+  if (typeof judge !== 'function') throw metricError(path, 'has no function as its default export');
   return {
     kind: 'tensor',
     name: path,
@@ -35,6 +35,10 @@ function call(judge: Judge, path: string, outputs: Tensors, sample: Sample, refe
     throw metricError(path, `threw on ${sample.name}: ${messageOf(cause)}`, cause);
   }
   if (typeof value === 'number' && Number.isFinite(value)) return value;
+  if (value instanceof Promise) {
+    value.catch(() => {}); // nobody waits for it: what it throws must not end the process
+    throw metricError(path, `gave a promise for ${sample.name}: a metric returns its number at once`);
+  }
   throw metricError(path, `gave ${String(value)} for ${sample.name}, not a number`);
 }
 
@@ -47,7 +51,8 @@ async function load(path: string): Promise<{ readonly default?: unknown; readonl
 }
 
 function messageOf(cause: unknown): string {
-  return (cause instanceof Error ? cause.message : String(cause)).split('\n', 1)[0] ?? '';
+  const message = (cause instanceof Error ? cause.message : String(cause)).split('\n', 1)[0] ?? '';
+  return message.replace(/ imported from .*$/, '');
 }
 
 function metricError(path: string, what: string, cause?: unknown): CompilerError {
