@@ -95,7 +95,7 @@ describe('a child', () => {
     const timer = setInterval(() => ticks++, 10);
     await expect(session.run(turns(FOREVER))).rejects.toMatchObject({ code: 'runtime/timeout' });
     clearInterval(timer);
-    expect(ticks).toBeGreaterThan(50);
+    expect(ticks).toBeGreaterThan(10);
     expect(isAlive(session.pid)).toBe(false);
     await expect(session.run(turns(1n))).rejects.toMatchObject({ code: 'runtime/timeout' });
   });
