@@ -38,7 +38,7 @@ export async function moduleData(
 async function* thrownAsData(
   open: () => AsyncIterable<unknown> | Iterable<unknown>,
   path: string,
-): AsyncGenerator<unknown> {
+): AsyncGenerator {
   const fail = (cause: unknown): never => {
     if (cause instanceof CompilerError) throw cause;
     const message = cause instanceof Error ? cause.message : String(cause);
