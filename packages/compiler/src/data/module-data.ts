@@ -35,10 +35,7 @@ export async function moduleData(
 }
 
 /** What the user's module throws is the user's to mend. */
-async function* thrownAsData(
-  open: () => AsyncIterable<unknown> | Iterable<unknown>,
-  path: string,
-): AsyncGenerator {
+async function* thrownAsData(open: () => AsyncIterable<unknown> | Iterable<unknown>, path: string): AsyncGenerator {
   const fail = (cause: unknown): never => {
     if (cause instanceof CompilerError) throw cause;
     const message = cause instanceof Error ? cause.message : String(cause);
