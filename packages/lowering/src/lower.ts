@@ -14,6 +14,7 @@ import { IN_PLACE } from './decoder/group-query-attention.ts';
 import { dynamicInt8Weight } from './dynamic-int8.ts';
 import { describeFused, isQuantizedUnit } from './fused.ts';
 import { nBitsWeight, unfitForNBits } from './nbits.ts';
+import { planned, plannedInt8, plannedNBits } from './planned.ts';
 import { POLICIES, type Policy } from './policy.ts';
 import { dequantize, type QuantizedConstant, quantizedConstant } from './quantized-constant.ts';
 import { hasOverflowingPairs } from './weight-range.ts';
@@ -50,6 +51,8 @@ export interface LowerOptions {
    * outputs as they are. 'in-place': see README.md, "Text generation".
    */
   readonly cache?: CacheForm | 'plain' | undefined;
+  /** The graph and the choices alone are asked for: constants that are made anew have a shape and no bytes. Default false. */
+  readonly planOnly?: boolean | undefined;
 }
 
 export interface Lowered {
@@ -71,7 +74,11 @@ export interface Lowered {
  * ONNX Runtime fuses them itself. The model given is not changed.
  * @throws {LoweringError} `lowering/shape`
  */
-export function lowerModel(model: Model, board: Board, { cache = 'full' }: LowerOptions = {}): Lowered {
+export function lowerModel(
+  model: Model,
+  board: Board,
+  { cache = 'full', planOnly = false }: LowerOptions = {},
+): Lowered {
   const lowered = cloneModel(model);
   const policy = POLICIES[board.boardClass];
   requantizeCodebooks(lowered.graph);
@@ -82,11 +89,11 @@ export function lowerModel(model: Model, board: Board, { cache = 'full' }: Lower
   const dequantizers = [...lowered.graph.walk({ opType: 'DequantizeLinear' })]; // first: the graph changes below
   for (const node of dequantizers) {
     const constant = quantizedConstant(node);
-    if (constant) lowerReaders(new Weight(constant, policy, inFloats), choices);
+    if (constant) lowerReaders(new Weight(constant, { policy, inFloats, planOnly }), choices);
   }
   lowered.graph.removeDead();
   if (choices.some(({ kernel }) => MICROSOFT.includes(kernel))) lowered.setOpset('com.microsoft', 1);
-  const exact = hasOverflowingPairs(lowered.graph) ? EXACT_SUMS : {};
+  const exact = !planOnly && hasOverflowingPairs(lowered.graph) ? EXACT_SUMS : {};
   const all = [...choices, ...fused];
   const spread = all.some(({ kernel }) => kernel === 'MatMulNBits') ? policy.nbitsSpread : 0;
   const memory = lowered.graph.isOutput(IN_PLACE) ? FREED_AT_ONCE : {};
@@ -188,7 +195,8 @@ function matrixUse(reader: Node, output: string): MatrixUse | { readonly kind: '
 
 function matMulNBits(weight: Weight, reader: Node, { transposed, bias }: MatrixUse): Kernel {
   const { names, k, n, bits, block } = weight.once(`nbits ${transposed}`, () => {
-    const { q, scale, zeroPoint, ...sizes } = nBitsWeight(weight.constant, transposed);
+    const make = weight.planOnly ? plannedNBits : nBitsWeight;
+    const { q, scale, zeroPoint, ...sizes } = make(weight.constant, transposed);
     return { ...sizes, names: weight.addAll({ q, scale, ...(zeroPoint && { zero_point: zeroPoint }) }) };
   });
   const inputs = [reader.inputs[0] ?? '', ...names, ...(names.length === 2 ? [''] : [])];
@@ -207,7 +215,7 @@ function matMulNBits(weight: Weight, reader: Node, { transposed, bias }: MatrixU
 
 function dynamicInt8(weight: Weight, reader: Node, { transposed, bias }: MatrixUse): Kernel {
   const names = weight.once(`int8 ${transposed}`, () =>
-    weight.addAll({ ...dynamicInt8Weight(weight.constant, transposed) }),
+    weight.addAll({ ...(weight.planOnly ? plannedInt8 : dynamicInt8Weight)(weight.constant, transposed) }),
   );
   const inputs = [reader.inputs[0] ?? '', ...names];
   replaceNode(reader, 'DynamicQuantizeMatMul', bias === '' ? inputs : [...inputs, '', bias], {});
@@ -229,7 +237,11 @@ function gatherBlocks(weight: Weight, reader: Node): Kernel {
   const { node, tensor, block, bits } = weight.constant;
   const [q = '', scale = '', zero = ''] = node.inputs;
   const [data = ''] =
-    tensor.dtype === 'int8' ? weight.once('rows', () => weight.addAll({ rows: shifted(tensor) })) : [q];
+    tensor.dtype === 'int8'
+      ? weight.once('rows', () =>
+          weight.addAll({ rows: weight.planOnly ? planned('uint8', tensor.dims) : shifted(tensor) }),
+        )
+      : [q];
   const inputs = trimmed([data, reader.inputs[1] ?? '', scale, zero]);
   const attributes = {
     gather_axis: { int: 0 },
@@ -246,14 +258,17 @@ function shifted(tensor: Tensor): NewTensor {
 }
 
 function expand(weight: Weight, reader: Node, output: string, why: string): Kernel {
-  const [name = ''] = weight.once('floats', () =>
-    weight.addAll({ floats: tensorFromFloats(weight.constant.tensor.dims, dequantize(weight.constant)) }),
-  );
+  const [name = ''] = weight.once('floats', () => weight.addAll({ floats: expanded(weight) }));
   for (const [index, input] of reader.inputs.entries()) if (input === output) reader.setInput(index, name);
   return {
     kernel: `${reader.opType} (fp32)`,
     reason: `${why}; expanded once, ONNX Runtime would dequantize at every run`,
   };
+}
+
+function expanded({ constant, planOnly }: Weight): NewTensor {
+  const { dims } = constant.tensor;
+  return planOnly ? planned('float32', dims) : tensorFromFloats(dims, dequantize(constant));
 }
 
 function replaceNode(
@@ -273,16 +288,24 @@ function trimmed(inputs: readonly string[]): readonly string[] {
   return inputs.slice(0, last + 1);
 }
 
+interface WeightOptions {
+  readonly policy: Policy;
+  readonly inFloats: ReadonlySet<string>;
+  readonly planOnly: boolean;
+}
+
 /** One constant and the forms that were made of it: readers share them, so that tied weights stay tied. */
 class Weight {
   readonly constant: QuantizedConstant;
   readonly policy: Policy;
+  readonly planOnly: boolean;
   private readonly inFloats: ReadonlySet<string>;
   private readonly made = new Map<string, unknown>();
 
-  constructor(constant: QuantizedConstant, policy: Policy, inFloats: ReadonlySet<string>) {
+  constructor(constant: QuantizedConstant, { policy, inFloats, planOnly }: WeightOptions) {
     this.constant = constant;
     this.policy = policy;
+    this.planOnly = planOnly;
     this.inFloats = inFloats;
   }
 

@@ -33,12 +33,27 @@ export function unfitForNBits(constant: QuantizedConstant, transposed: boolean):
   return k < 16 ? `only ${k} weights to sum over` : undefined;
 }
 
-/** @param transposed the weight is `[N, K]`, as Gemm's `transB` has it */
-export function nBitsWeight(constant: QuantizedConstant, transposed: boolean): NBitsWeight {
+/** What of the form is known without its weights. @param transposed the weight is `[N, K]`, as Gemm's `transB` has it */
+export function nBitsSizes(constant: QuantizedConstant, transposed: boolean) {
   const { tensor, bits } = constant;
   const [rows = 0, columns = 0] = tensor.dims;
   const [k, n] = transposed ? [columns, rows] : [rows, columns];
   const block = constant.block === 0 ? COLUMN_BLOCK : constant.block;
+  const blocks = Math.ceil(k / block);
+  const perByte = bits === 4 ? 2 : 1;
+  const symmetric = !tensor.dtype.startsWith('u') && constant.zeroPoint === undefined;
+  return {
+    ...{ k, n, block, bits: bits === 4 ? (4 as const) : (8 as const) },
+    q: [n, blocks, block / perByte],
+    scale: [n * blocks],
+    zeroPoint: symmetric ? undefined : [n * Math.ceil(blocks / perByte)],
+  };
+}
+
+/** @param transposed the weight is `[N, K]`, as Gemm's `transB` has it */
+export function nBitsWeight(constant: QuantizedConstant, transposed: boolean): NBitsWeight {
+  const { tensor } = constant;
+  const { k, n, bits, block, ...dims } = nBitsSizes(constant, transposed);
   const blocks = Math.ceil(k / block);
   const middle = tensor.dtype.startsWith('u') ? 0 : bits === 4 ? 8 : 128; // signed values are stored shifted
   const levels = values(tensor);
@@ -56,15 +71,11 @@ export function nBitsWeight(constant: QuantizedConstant, transposed: boolean): N
     }
   }
   // A last block that is cut short needs no care: ONNX Runtime reads K activations, whatever q holds beyond.
-  const symmetric = middle > 0 && constant.zeroPoint === undefined;
   return {
-    k,
-    n,
-    bits: bits === 4 ? 4 : 8,
-    block,
-    q: { dtype: 'uint8', dims: [n, blocks, block / perByte], bytes: q },
-    scale: tensorFromFloats([n * blocks], scale),
-    zeroPoint: symmetric ? undefined : { dtype: 'uint8', dims: [zeros.length], bytes: zeros },
+    ...{ k, n, bits, block },
+    q: { dtype: 'uint8', dims: dims.q, bytes: q },
+    scale: tensorFromFloats(dims.scale, scale),
+    zeroPoint: dims.zeroPoint && { dtype: 'uint8', dims: dims.zeroPoint, bytes: zeros },
   };
 }
 

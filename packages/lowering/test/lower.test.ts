@@ -228,6 +228,25 @@ describe.each(ALL)('on %s', (boardClass) => {
     await runOrt(lowered.model, { x: dims(bits(32), 1, 32) });
   });
 
+  test('a plan has the graph, and the shapes of constants whose bytes nobody made', () => {
+    const weight = blocked([96, 64], 1, 32, boardClass !== 'x64');
+    const nodes: NewNode[] = [
+      weight.node,
+      { opType: 'Gemm', name: 'product', inputs: ['x', 'w'], outputs: ['a'], attributes: { transB: { int: 1 } } },
+      { opType: 'MatMul', name: 'other', inputs: ['a', 'w'], outputs: ['b'] },
+      { opType: 'Add', name: 'sum', inputs: ['b', 'w'], outputs: ['y'] },
+    ];
+    const portable = model(nodes, weight.initializers, [96, 64], [96, 64]);
+    const [made, plan] = [false, true].map((planOnly) => lowerModel(portable, board(boardClass), { planOnly }));
+    const looks = (it = made) => [
+      it?.choices,
+      it?.model.graph.nodes.map(({ opType, inputs, attributes }) => [opType, inputs, [...attributes]]),
+      [...(it?.model.graph.initializers ?? [])].map(([name, { dtype, dims: shape }]) => [name, dtype, shape]),
+    ];
+    expect(looks(plan)).toEqual(looks(made));
+    expect(() => plan?.model.graph.constant(plan.model.graph.nodes[0]?.inputs[1] ?? '')?.bytes()).toThrow('planned');
+  });
+
   test('the model that was given is not changed', () => {
     const weight = blocked([32, 16], 0, 32, false);
     const portable = model(

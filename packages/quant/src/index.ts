@@ -10,7 +10,14 @@ export { type PairLayout, pairPeaks, pairSafeScale } from './int8/pair-safe.ts';
 export { hardSwishRange, type Range, symmetricUint8Range, type Uint8Range, uint8Range } from './int8/range.ts';
 export { RangeHistogram, type Whole } from './int8/range-histogram.ts';
 export { roundHalfEven } from './int8/round.ts';
-export { channelPeaks, dequantizeInt8, type Int8Rows, type Int8RowsOptions, quantizeInt8 } from './int8/rows.ts';
+export {
+  channelPeaks,
+  dequantizeInt8,
+  type Int8Rows,
+  type Int8RowsOptions,
+  quantizeInt8,
+  roundToInt8,
+} from './int8/rows.ts';
 export { addLowRank, type LayerShape, type LowRankChange } from './lora/add-low-rank.ts';
 export { type CombineOptions, combineTensors } from './lora/combine.ts';
 export { type Compressed, compressDelta, compressSum } from './lora/compress.ts';

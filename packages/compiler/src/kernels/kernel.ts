@@ -1,4 +1,4 @@
-import { channelPeaks, quantizeFourBit, QuantError, quantizeInt8 } from '@flotilla/quant';
+import { channelPeaks, quantizeFourBit, QuantError, roundToInt8 } from '@flotilla/quant';
 import { type BlockOptions, blocksOf } from '../int4/blocks-of.ts';
 
 /** One piece of work on a weight or a part of it: the numbers, and what is to become of them. */
@@ -41,11 +41,8 @@ export function runKernel(task: KernelTask): KernelResult {
     }
     case 'peaks':
       return [channelPeaks(w, task.channels, task.inner)];
-    case 'int8': {
-      // A scale that is no less than the peaks ask for is the one that is taken.
-      const { q } = quantizeInt8(w, task.channels, { inner: task.inner, leastScale: task.scale });
-      return [new Uint8Array(q.buffer)];
-    }
+    case 'int8':
+      return [new Uint8Array(roundToInt8(w, task.scale, { inner: task.inner, most: 127 }).buffer)];
   }
 }
 

@@ -41,15 +41,7 @@ export function quantizeInt8(w: Float32Array, channels: number, options: Int8Row
     // A subnormal step would make w / step overflow: such weights are zero for every practical purpose.
     scale[c] = step > 1.2e-38 ? step : 1;
   }
-  const q = new Int8Array(w.length);
-  for (let i = 0, c = 0; i < w.length; c = c + 1 === channels ? 0 : c + 1) {
-    const step = scale[c];
-    for (const end = i + inner; i < end; i++) {
-      const rounded = Math.fround(w[i] / step) + EVEN - EVEN;
-      q[i] = rounded < -most ? -most : rounded > most ? most : rounded;
-    }
-  }
-  return { q, scale };
+  return { q: roundToInt8(w, scale, { inner, most }), scale };
 }
 
 /** The weights that the integers stand for: `q · scale`, in float32. */
@@ -59,15 +51,62 @@ export function dequantizeInt8({ q, scale }: Int8Rows, inner: number): Float32Ar
   return w;
 }
 
+/**
+ * `roundHalfEven(w / scale)` in float32, cut off at `±most`.
+ * @param w weights, row-major `[outer, channels, inner]`, one scale per channel
+ */
+export function roundToInt8(
+  w: Float32Array,
+  scale: Float32Array,
+  { inner, most }: { readonly inner: number; readonly most: number },
+): Int8Array {
+  const q = new Int8Array(w.length);
+  const channels = scale.length;
+  if (inner === 1) {
+    for (let first = 0; first < w.length; first += channels) {
+      for (let c = 0; c < channels; c++) {
+        // A quotient is over the end by rounding at most, unless a scale was given that is too small for its weights.
+        const rounded = Math.fround(w[first + c] / scale[c]) + EVEN - EVEN;
+        q[first + c] = Math.abs(rounded) <= most ? rounded : Math.sign(rounded) * most;
+      }
+    }
+    return q;
+  }
+  for (let first = 0, c = 0; first < w.length; first += inner, c = c + 1 === channels ? 0 : c + 1) {
+    const step = scale[c];
+    for (let i = first; i < first + inner; i++) {
+      const rounded = Math.fround(w[i] / step) + EVEN - EVEN;
+      q[i] = Math.abs(rounded) <= most ? rounded : Math.sign(rounded) * most;
+    }
+  }
+  return q;
+}
+
 /** `max|w|` per channel. @throws {QuantError} `quant/not-finite`, naming the index */
 export function channelPeaks(w: Float32Array, channels: number, inner: number): Float32Array {
   const peak = new Float32Array(channels);
-  for (let i = 0, c = 0; i < w.length; c = c + 1 === channels ? 0 : c + 1) {
-    for (const end = i + inner; i < end; i++) {
-      const size = Math.abs(w[i]);
-      if (!(size < Number.POSITIVE_INFINITY)) throw new QuantError('quant/not-finite', `weight ${i} is ${w[i]}`);
-      if (size > peak[c]) peak[c] = size;
+  if (inner === 1) {
+    for (let first = 0; first < w.length; first += channels) {
+      for (let c = 0; c < channels; c++) {
+        const size = Math.abs(w[first + c]);
+        if (!(size < Number.POSITIVE_INFINITY)) throw notFinite(w, first + c);
+        if (size > peak[c]) peak[c] = size;
+      }
     }
+    return peak;
+  }
+  for (let first = 0, c = 0; first < w.length; first += inner, c = c + 1 === channels ? 0 : c + 1) {
+    let most = peak[c];
+    for (let i = first; i < first + inner; i++) {
+      const size = Math.abs(w[i]);
+      if (!(size < Number.POSITIVE_INFINITY)) throw notFinite(w, i);
+      if (size > most) most = size;
+    }
+    peak[c] = most;
   }
   return peak;
+}
+
+function notFinite(w: Float32Array, index: number): QuantError {
+  return new QuantError('quant/not-finite', `weight ${index} is ${w[index]}`);
 }
