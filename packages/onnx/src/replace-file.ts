@@ -5,11 +5,11 @@ import { OnnxError } from './errors.ts';
 import type { Rope } from './rope.ts';
 
 /**
- * Puts a file in place at once: written beside under another name, flushed, renamed. The name itself may not be a link,
- * whose target is somebody else's file (CVE-2025-51480).
+ * Puts a file in place at once: written beside under another name, flushed (or not), renamed. The name itself may not be
+ * a link, whose target is somebody else's file (CVE-2025-51480).
  * @throws {OnnxError} `onnx/write-target`, `onnx/write`, and what reading the rope throws; nothing half-written stays
  */
-export async function replaceFile(path: string, content: Rope): Promise<void> {
+export async function replaceFile(path: string, content: Rope, flush: boolean): Promise<void> {
   await checkTarget(path);
   const temporary = join(dirname(path), `.${basename(path)}.${randomUUID()}.tmp`);
   let file: FileHandle | undefined;
@@ -17,7 +17,7 @@ export async function replaceFile(path: string, content: Rope): Promise<void> {
     // 'wx': never through something that is there already.
     file = await open(temporary, 'wx', 0o644);
     for (const chunk of content.chunks()) await file.writeFile(chunk);
-    await file.sync();
+    if (flush) await file.sync();
     await file.close();
     file = undefined;
     await rename(temporary, path);
@@ -26,7 +26,7 @@ export async function replaceFile(path: string, content: Rope): Promise<void> {
     await unlink(temporary).catch(() => {});
     throw error instanceof OnnxError ? error : writeError(path, error);
   }
-  await syncFolder(dirname(path));
+  if (flush) await syncFolder(dirname(path));
 }
 
 async function checkTarget(path: string): Promise<void> {

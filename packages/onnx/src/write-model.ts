@@ -25,15 +25,15 @@ export function encodeModel(model: Model): Uint8Array {
 /**
  * Writes the model beside `path`, flushes it and renames it into place: the old file stays whole until the new one is.
  * What was not edited is copied from file to file. `externalData` is 'keep' unless said otherwise: references stay,
- * and data files are copied along into another folder.
+ * and data files are copied along into another folder. `flush: false` is for files that nobody needs after a power cut.
  * @throws {OnnxError} `onnx/write-target` if a link, folder or device has the name; `onnx/write`; `onnx/too-large`
  */
 export async function writeModel(
   model: Model,
   path: string,
-  options: { readonly externalData?: ExternalData | undefined } = {},
+  options: { readonly externalData?: ExternalData | undefined; readonly flush?: boolean | undefined } = {},
 ): Promise<void> {
-  const { externalData = 'keep' } = options;
+  const { externalData = 'keep', flush = true } = options;
   const own = ownModel(model);
   if (typeof externalData === 'object') {
     const fault = pathFault(externalData.location);
@@ -42,14 +42,14 @@ export async function writeModel(
     const data = new Rope();
     const rope = own.rope(moveOutside(data, externalData));
     checkSize(rope, path);
-    await replaceFile(join(dirname(path), externalData.location), data);
-    await replaceFile(path, rope);
+    await replaceFile(join(dirname(path), externalData.location), data, flush);
+    await replaceFile(path, rope, flush);
     return;
   }
   const rope = ropeOf(model, externalData);
   checkSize(rope, path);
-  if (externalData === 'keep') await copyAlong(own.folder, dirname(path));
-  await replaceFile(path, rope);
+  if (externalData === 'keep') await copyAlong(own.folder, dirname(path), flush);
+  await replaceFile(path, rope, flush);
 }
 
 function ropeOf(model: Model, externalData: 'keep' | 'inline'): Rope {
@@ -58,11 +58,11 @@ function ropeOf(model: Model, externalData: 'keep' | 'inline'): Rope {
 }
 
 /** Data files are read as safely as when the model is. */
-async function copyAlong(folder: ExternalFolder, target: string): Promise<void> {
+async function copyAlong(folder: ExternalFolder, target: string, flush: boolean): Promise<void> {
   if (folder.locations.size === 0 || folder.root === (await realpath(target))) return;
   for (const location of folder.locations) {
     await mkdir(dirname(join(target, location)), { recursive: true });
-    await replaceFile(join(target, location), folder.wholeFile(location));
+    await replaceFile(join(target, location), folder.wholeFile(location), flush);
   }
 }
 

@@ -31,13 +31,30 @@ export async function writeBeside<T>(
   }
 }
 
+/** Bytes after which the disk is set to work, beside what is still to come. */
+const flushBytes = 64 * 1024 * 1024;
+
 /** Copies chunks into a new file and forces them to the disk. */
 export async function writeFileFrom(path: string, content: AsyncIterable<Uint8Array>): Promise<void> {
   // O_EXCL follows no link; mode 0644 whatever the umask, so that the same pack is the same everywhere.
   const handle = await open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o644);
   try {
     await handle.chmod(0o644);
-    for await (const chunk of content) await handle.writeFile(chunk); // loops where a full disk takes a part only
+    let flushing = Promise.resolve();
+    let waiting = 0;
+    try {
+      for await (const chunk of content) {
+        await handle.writeFile(chunk); // loops where a full disk takes a part only
+        waiting += chunk.length;
+        if (waiting < flushBytes) continue;
+        waiting = 0;
+        await flushing;
+        flushing = handle.datasync();
+        flushing.catch(() => {}); // its turn to be told comes
+      }
+    } finally {
+      await flushing;
+    }
     await handle.sync();
   } finally {
     await handle.close();

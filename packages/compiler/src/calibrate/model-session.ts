@@ -17,7 +17,7 @@ export async function openModelSession(model: Model, options: ModelSessionOption
   try {
     const path = join(dir, 'model.onnx');
     // Beside the graph: ONNX Runtime maps external data, and protobuf stops at 2 GiB.
-    await writeModel(model, path, { externalData: { location: 'model.data', minBytes: 1 << 16 } });
+    await writeModel(model, path, { externalData: { location: 'model.data', minBytes: 1 << 16 }, flush: false });
     // Threads that wait by spinning cost more than they gain: between runs JavaScript works, and compilations run side by side.
     const config = {
       'session.intra_op.allow_spinning': '0',

@@ -55,7 +55,10 @@ export async function compile(path: string, out: string, asked: CompileOptions =
       const converted = await convert(job, kernels, options);
       const rebuilt = await rebuildOnBase(job, converted, options);
       const applied = rebuilt?.applied ?? converted;
-      const portable = rebuilt?.portable ?? (await saveModel(applied.model, await portablePath(folder, out)));
+      // A bare model is renamed from where it is written; a pack is a copy, flushed itself.
+      const flush = out.endsWith('.onnx');
+      const portable =
+        rebuilt?.portable ?? (await saveModel(applied.model, await portablePath(folder, out), { flush }));
       const cleans = !job.unrun && (options.latencySeconds ?? 0.2) > 0 && options.cleanupLatency !== false;
       const cleaned = cleans ? await saveModel(applied.cleaned, join(folder, 'cleaned.onnx')) : undefined;
       const adapters = rebuilt ? [] : await packAdapters(job.beside, applied, portable);

@@ -12,12 +12,19 @@ export interface SavedModel {
   readonly bytes: number;
 }
 
-/** Writes a model in one file, or with `<name>.data` beside it where it is too big for one. */
-export async function saveModel(model: Model, path: string): Promise<SavedModel> {
+/**
+ * Writes a model in one file, or with `<name>.data` beside it where it is too big for one. Flushed only if asked for: most
+ * lie in a work folder, which counts for nothing after a power cut.
+ */
+export async function saveModel(
+  model: Model,
+  path: string,
+  { flush = false }: { readonly flush?: boolean | undefined } = {},
+): Promise<SavedModel> {
   const bytes = [...constantsOf(model)].reduce((sum, tensor) => sum + tensor.byteLength, 0);
   const data = `${basename(path)}.data`;
   const beside = bytes > INLINE_BYTES;
-  await writeModel(model, path, { externalData: beside ? { location: data, minBytes: 1024 } : 'inline' });
+  await writeModel(model, path, { externalData: beside ? { location: data, minBytes: 1024 } : 'inline', flush });
   const files: SavedModel['files'] = beside ? [path, join(dirname(path), data)] : [path];
   const sizes = await Promise.all(files.map(async (file) => (await stat(file)).size));
   return { files, bytes: sizes.reduce((sum, size) => sum + size, 0) };
