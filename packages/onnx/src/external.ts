@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { OnnxError } from './errors.ts';
 import { type Readable, Rope } from './rope.ts';
 import { fileError, readFully } from './source.ts';
+import type { OpenBytes } from './types.ts';
 
 /** As protobufjs types it. */
 interface Entry {
@@ -89,6 +90,16 @@ export class ExternalFolder {
 
   /** The open file's descriptor is lent to `use`. @throws {OnnxError} `onnx/external-path`, `onnx/external-file`, `onnx/changed` */
   withFile<T>(location: string, tensor: string, use: (fd: number, size: number) => T): T {
+    const { fd, size } = this.open(location, tensor);
+    try {
+      return use(fd, size);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  /** As `withFile`, to be closed by the caller. */
+  open(location: string, tensor: string): { readonly fd: number; readonly size: number } {
     if (this.#root === undefined)
       throw new OnnxError(
         'onnx/external-file',
@@ -105,9 +116,10 @@ export class ExternalFolder {
       if (before !== undefined && !sameFile(before, stats))
         throw refuse('onnx/changed', tensor, `lies in "${location}", which changed while the model was open`);
       this.#seen.set(location, stats);
-      return use(fd, stats.size);
-    } finally {
+      return { fd, size: stats.size };
+    } catch (error) {
       closeSync(fd);
+      throw error;
     }
   }
 
@@ -162,17 +174,26 @@ export class ExternalRange implements Readable {
   }
 
   read(start: number, end: number): Uint8Array {
+    const { fd, offset, close } = this.open();
+    try {
+      return readFully(fd, offset + start, end - start, this.location);
+    } finally {
+      close();
+    }
+  }
+
+  open(): OpenBytes {
     const { location, offset, length } = this;
     if (this.#checksum !== undefined) this.#folder.verify(location, this.#tensor, this.#checksum);
-    return this.#folder.withFile(location, this.#tensor, (fd, size) => {
-      if (offset + length > size)
-        throw refuse(
-          'onnx/external-range',
-          this.#tensor,
-          `takes bytes ${offset} to ${offset + length} of "${location}", which has ${size}`,
-        );
-      return readFully(fd, offset + start, end - start, location);
-    });
+    const { fd, size } = this.#folder.open(location, this.#tensor);
+    const close = (): void => closeSync(fd);
+    if (offset + length <= size) return { fd, offset, close };
+    close();
+    throw refuse(
+      'onnx/external-range',
+      this.#tensor,
+      `takes bytes ${offset} to ${offset + length} of "${location}", which has ${size}`,
+    );
   }
 }
 

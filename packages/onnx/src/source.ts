@@ -1,5 +1,6 @@
 import { closeSync, constants, fstatSync, openSync, readSync, type Stats } from 'node:fs';
 import { OnnxError } from './errors.ts';
+import type { OpenBytes } from './types.ts';
 
 /** Bytes that ranges point into: a buffer, or a file read by positioned reads. Nothing read is kept, but for one small window. */
 export abstract class Source {
@@ -22,6 +23,9 @@ export abstract class Source {
   /** The bytes `[start, end)`: a view or a copy that stays as it is. */
   abstract read(start: number, end: number): Uint8Array;
 
+  /** The file that the bytes lie in; undefined where there is none. */
+  abstract lend(offset: number): OpenBytes | undefined;
+
   /** Moves the window over the offset. */
   protected abstract load(offset: number): number;
 }
@@ -34,6 +38,8 @@ export class MemorySource extends Source {
   read(start: number, end: number): Uint8Array {
     return this.window.subarray(start, end);
   }
+
+  lend(): undefined {}
 
   protected load(offset: number): number {
     throw cutShort(this, offset);
@@ -70,11 +76,21 @@ class FileSource extends Source {
     return this.window[0] ?? 0;
   }
 
+  lend(offset: number): OpenBytes {
+    this.#checkUnchanged();
+    // The descriptor is closed when this is forgotten, which until then it must not be.
+    return { fd: this.#fd, offset, close: () => void this };
+  }
+
   #pread(start: number, length: number): Uint8Array {
+    this.#checkUnchanged();
+    return readFully(this.#fd, start, length, this.name);
+  }
+
+  #checkUnchanged(): void {
     const now = fstatSync(this.#fd);
     if (now.size !== this.size || now.mtimeMs !== this.#stats.mtimeMs)
       throw new OnnxError('onnx/changed', `${this.name} was written to while it was open`, { where: this.name });
-    return readFully(this.#fd, start, length, this.name);
   }
 }
 

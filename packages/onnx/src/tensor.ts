@@ -7,7 +7,7 @@ import { bytesFields, type Message } from './message.ts';
 import { Rope } from './rope.ts';
 import { type FileSlice, TensorInFile } from './scratch.ts';
 import { countTyped, type TypedData, typedField, typedToRaw } from './tensor-data.ts';
-import type { DataType, NewTensor, Tensor } from './types.ts';
+import type { DataType, NewTensor, OpenBytes, Tensor } from './types.ts';
 import type { Field } from './wire.ts';
 
 const RAW_DATA = 9;
@@ -81,6 +81,11 @@ export class StoredTensor implements Tensor {
       case 'strings':
         return this.bytes().subarray(start, end);
     }
+  }
+
+  openFile(): OpenBytes | undefined {
+    if (this.#place.kind === 'raw') return this.message.source.lend(this.#place.start);
+    return this.external?.open();
   }
 
   strings(): string[] {
@@ -211,6 +216,8 @@ export class MemoryTensor implements Tensor {
     const data = this.#data;
     return data instanceof Uint8Array ? data.subarray(start, end) : data.read(start, end);
   }
+
+  openFile(): undefined {}
 
   headRope(): Rope {
     const { name, dtype, dims } = this;

@@ -43,6 +43,15 @@ export interface Tensor {
   bytes(): Uint8Array;
   /** The part `[start, end)` of `bytes()`, without the rest where it lies in a file. @throws as `bytes` */
   part(start: number, end: number): Uint8Array;
+  /** The file that the bytes lie in, for threads that read it themselves; undefined where they lie in none as they are. @throws as `bytes` */
+  openFile(): OpenBytes | undefined;
+}
+
+/** An open file, and where a tensor's bytes begin in it. Valid until `close`, which whoever opened it calls. */
+export interface OpenBytes {
+  readonly fd: number;
+  readonly offset: number;
+  readonly close: () => void;
 }
 
 /** A dimension: its length, a symbolic name, or unknown. */

@@ -1,7 +1,14 @@
 import { describe, expect, test } from 'vitest';
 import { runBlocks } from '../src/int4/block-kernel.ts';
+import { packNibbles } from '../src/int4/nibbles.ts';
 
-const SHARES = [1, 0.97, 0.94, 0.91, 0.88, 0.85, 0.82, 0.79, 0.76, 0.73, 0.7, 0.65, 0.6];
+/** Shares of the full range's step, and zero points, around the best so far; the first round's around nothing. */
+const ROUNDS = [
+  [1, 0.92, 0.84, 0.76, 0.68].map((share) => [share, 0]),
+  [-0.04, 0.04].map((share) => [share, 0]),
+  [-1, 1].map((zero) => [0, zero]),
+  [-0.02, 0.02].map((share) => [share, 0]),
+] as const;
 
 describe.each([
   { rows: 1, cols: 50, inner: 7 },
@@ -54,6 +61,19 @@ test('a weight that needs more than a piece of memory, piece by piece, is as in 
   expect(made.levels.slice(half).every((level, i) => level === second.levels[i])).toBe(true);
 });
 
+test.each([1, 30, 31])('%i rows, packed: two levels and two zero points to a byte', (rows) => {
+  const random = generator();
+  const w = Float32Array.from({ length: rows * 33 }, () => random() - 0.5);
+  for (const symmetric of [false, true]) {
+    const options = { symmetric, search: true, bf16: false, importance: undefined, levels: true };
+    const plain = runBlocks(w, { rows, cols: 33, inner: 1, block: 16 }, options);
+    const packed = runBlocks(w, { rows, cols: 33, inner: 1, block: 16 }, { ...options, packed: true });
+    expect(packed.levels).toEqual(packNibbles(plain.levels));
+    expect(packed.zeroPoint).toEqual(packNibbles(plain.zeroPoint));
+    expect(packed.scale).toEqual(plain.scale);
+  }
+});
+
 test('scales that bfloat16 holds', () => {
   const random = generator();
   const w = Float32Array.from({ length: 640 }, () => random() - 0.5);
@@ -62,36 +82,66 @@ test('scales that bfloat16 holds', () => {
   expect(new Uint32Array(scale.buffer).every((bits) => (bits & 0xffff) === 0)).toBe(true);
 });
 
+/** As the kernel has it, one weight at a time: sums of integers choose, float32 fits. */
 function searched(values: number[], costs: number[], symmetric: boolean) {
-  const low = Math.min(0, ...values);
-  const high = Math.max(0, ...values);
-  const step = Math.fround(symmetric ? Math.max(-low, high) / 7 : (high - low) / 15);
-  const nearest = symmetric ? 0 : Math.round(-low / ((high - low) / 15)) + 0;
-  const best = { scale: step, zeroPoint: nearest, gain: 0 };
-  for (const zeroPoint of symmetric ? [0] : [nearest, nearest - 1, nearest + 1]) {
-    if (zeroPoint < 0 || zeroPoint > 15) continue;
-    for (const share of SHARES) {
-      let [wl, ll] = [0, 0];
-      for (const [k, value] of values.entries()) {
-        const level = levelOf(value, step * share, zeroPoint, symmetric) - zeroPoint;
-        wl += value * ((costs[k] ?? 0) * level);
-        ll += level * ((costs[k] ?? 0) * level);
-      }
-      const scale = Math.fround(wl / ll);
-      const gain = 2 * scale * wl - scale * scale * ll;
-      if (gain > best.gain) Object.assign(best, { scale, zeroPoint, gain });
+  const f = Math.fround;
+  const [low, high] = [Math.min(0, ...values), Math.max(0, ...values)];
+  const step = f(symmetric ? Math.max(-low, high) / 7 : (high - low) / 15);
+  const middle = symmetric ? 0 : Math.round(-low / ((high - low) / 15)) + 0;
+  const peak = Math.max(-low, high);
+  const toPart = f(32_767 / peak);
+  const parts = values.map((value) => even(f(value * toPart)));
+  const most = Math.max(...costs);
+  const costParts = costs.map((cost) => Math.round((cost / most) * 32_767));
+  const weighted = costs.some((cost) => cost !== 1);
+  const costly = parts.map((part, k) => (weighted ? share(part, costParts[k] ?? 0) : part));
+  const base = f(f(peak * f(2 ** 25 / 32_767)) / step);
+  let best = { gain: 0, share: 1, zeroPoint: middle };
+  for (const [index, round] of ROUNDS.entries()) {
+    const centre = index === 0 ? { share: 0, zeroPoint: middle } : best;
+    for (const [more = 0, shift = 0] of round) {
+      const zeroPoint = centre.zeroPoint + shift;
+      if (zeroPoint < 0 || zeroPoint > 15 || (symmetric && shift !== 0)) continue;
+      const [lowest, tried] = [symmetric ? -8 : -zeroPoint, f(centre.share + f(more))];
+      const factor = even(f(base / tried));
+      const levels = parts.map((part) => cut((share(part, factor) + 512) >> 10, lowest));
+      const wl = f(levels.reduce((sum, level, k) => sum + level * (costly[k] ?? 0), 0));
+      const ll = f(levels.reduce((sum, level, k) => sum + level * level * (weighted ? (costParts[k] ?? 0) : 1), 0));
+      const gain = f(wl * f(wl / ll));
+      if (gain > best.gain) best = { gain, share: tried, zeroPoint };
     }
   }
-  return best;
+  const { zeroPoint } = best;
+  const tried = f(step * best.share);
+  let [wl, ll] = [0, 0];
+  for (const [k, value] of values.entries()) {
+    const quotient = f(value / tried);
+    const level = cut(even(quotient), symmetric ? -8 : -zeroPoint);
+    const cost = f(f((costs[k] ?? 0) / most) * level);
+    wl = f(wl + f(quotient * cost));
+    ll = f(ll + f(level * cost));
+  }
+  return { scale: f(tried * f(wl / ll)), zeroPoint };
+}
+
+/** `(a · b + 2¹⁴) >> 15` */
+function share(a: number, b: number): number {
+  return (a * b + 2 ** 14) >> 15;
+}
+
+function cut(level: number, lowest: number): number {
+  return Math.max(lowest, Math.min(lowest + 15, level));
 }
 
 function levelOf(value: number, scale: number, zeroPoint: number, symmetric: boolean): number {
-  const lowest = symmetric ? -8 : 0;
-  const exact = value / scale;
-  const floor = Math.floor(exact);
-  const rest = exact - floor;
-  const rounded = rest > 0.5 || (rest === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
-  return Math.max(lowest, Math.min(lowest + 15, rounded + zeroPoint)) + 0;
+  return cut(even(Math.fround(value / scale)) + zeroPoint, symmetric ? -8 : 0) + 0;
+}
+
+/** The nearest integer, ties to even. */
+function even(value: number): number {
+  const floor = Math.floor(value);
+  const rest = value - floor;
+  return rest > 0.5 || (rest === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
 }
 
 function generator(): () => number {

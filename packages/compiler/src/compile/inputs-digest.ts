@@ -7,7 +7,7 @@ import type { CompileOptions } from './options.ts';
 import type { Source } from './source.ts';
 
 /** Raised when the same inputs give other weights. */
-const VERSION = 1;
+const VERSION = 2;
 
 /**
  * Of all that finished weights depend on: the recipe, and every input by path, size and time of change. Reading gigabytes

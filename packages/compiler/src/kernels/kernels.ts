@@ -1,9 +1,9 @@
-import { elementCount, type NewTensor, type Tensor } from '@flotilla/onnx';
+import { elementCount, type NewTensor, type OpenBytes, type Tensor } from '@flotilla/onnx';
 import { sizesAt } from '../int4/weight-site.ts';
 import type { BlockOptions } from '../int4/blocks-of.ts';
-import { type KernelResult, type KernelTask, placedError, type Turn } from './kernel.ts';
+import { type KernelResult, type KernelWork, placedError, type Target, type Turn } from './kernel.ts';
 import { KernelPool } from './pool.ts';
-import { Results, type Shapes } from './results.ts';
+import { Results, type Shapes, type Writing } from './results.ts';
 import { floatsBetween, rowsOf, slabsOf } from './tensor-parts.ts';
 
 export interface KernelsOptions {
@@ -60,18 +60,12 @@ export class Kernels {
     ];
     const whole = { first: 0, firstScale: 0, count: elementCount(tensor), ...sizes, firstCol: 0 };
     const slabs = hessian ? [whole] : slabsOf(sizes, block);
-    return this.#make(key, shapes, (write) =>
-      slabs.map(async ({ first, firstScale, count, rows, cols, firstCol }) => {
+    return this.#make(key, shapes, (writing) =>
+      slabs.map(({ first, firstScale, count, rows, cols, firstCol }) => {
         const costs = importance?.slice(firstCol, firstCol + cols);
         const parts = { ...options, importance: costs, rows, cols, inner: sizes.inner };
-        const [q, scale, zeroPoint] = await this.#run(tensor, first, count, (w) => ({
-          kind: 'int4',
-          w,
-          options: parts,
-        }));
-        write(0, q, first / 2);
-        write(1, scale, firstScale * 4);
-        write(2, zeroPoint, firstScale / 2);
+        const places = [first / 2, firstScale * 4, firstScale / 2];
+        return this.#put(writing, places, { tensor, first, count }, { kind: 'int4', options: parts });
       }),
     );
   }
@@ -90,12 +84,11 @@ export class Kernels {
     ];
     // What is turned is needed whole.
     const parts = options.turn ? [{ first: 0, rows: blocks }] : rowsOf(blocks, options.block);
-    const made = await this.#make(key, shapes, (write) =>
-      parts.map(async ({ first, rows }) => {
+    const made = await this.#make(key, shapes, (writing) =>
+      parts.map(({ first, rows }) => {
         const [start, some] = [first * options.block, rows * options.block];
-        const [codes, absMax] = await this.#run(tensor, start, some, (w) => ({ kind: 'codebook', w, ...options }));
-        write(0, codes, start / 2);
-        write(1, absMax, first * 4);
+        const part = { tensor, first: start, count: some };
+        return this.#put(writing, [start / 2, first * 4], part, { kind: 'codebook', ...options });
       }),
     );
     return made as unknown as readonly [NewTensor, NewTensor];
@@ -114,23 +107,17 @@ export class Kernels {
     const peaks = new Float32Array(channels);
     await settled(
       parts.map(async ({ first, count, channel, channels: some }) => {
-        const [own] = await this.#run(tensor, first, count, (w) => ({ kind: 'peaks', w, channels: some, inner }));
+        const [own] = await this.#run({ tensor, first, count }, { kind: 'peaks', channels: some, inner }, undefined);
         for (let c = 0; c < some; c++) peaks[channel + c] = Math.max(peaks[channel + c] ?? 0, own?.[c] ?? 0);
       }),
     );
     const scale = peaks.map(stepOf);
-    return this.#make(key, shapes, (write) => {
-      write(1, scale, 0);
-      return parts.map(async ({ first, count, channel, channels: some }) => {
+    return this.#make(key, shapes, (writing) => {
+      writing.write(1, scale, 0);
+      return parts.map(({ first, count, channel, channels: some }) => {
         const own = scale.slice(channel, channel + some);
-        const [q] = await this.#run(tensor, first, count, (w) => ({
-          kind: 'int8',
-          w,
-          channels: some,
-          inner,
-          scale: own,
-        }));
-        write(0, q, first);
+        const work = { kind: 'int8', channels: some, inner, scale: own } as const;
+        return this.#put(writing, [first], { tensor, first, count }, work);
       });
     });
   }
@@ -138,13 +125,13 @@ export class Kernels {
   async #make(
     key: string,
     shapes: Shapes,
-    start: (write: Write) => readonly Promise<void>[],
+    start: (writing: Writing) => readonly Promise<void>[],
   ): Promise<readonly NewTensor[]> {
     const found = this.#results.found(key, shapes);
     if (found) return found;
     const writing = this.#results.begin(key, shapes);
     try {
-      await settled(start((part, bytes, offset) => bytes && writing.write(part, bytes, offset)));
+      await settled(start(writing));
     } catch (error) {
       writing.drop();
       throw error;
@@ -152,21 +139,38 @@ export class Kernels {
     return writing.finish();
   }
 
-  async #run(
-    tensor: Tensor,
-    first: number,
-    count: number,
-    task: (w: Float32Array) => KernelTask,
-  ): Promise<KernelResult> {
+  /** Makes a part of the result; `places`: where it begins in each of the result's tensors, in bytes. */
+  async #put(writing: Writing, places: readonly number[], part: Part, work: KernelWork): Promise<void> {
+    const { file } = writing;
+    const offsets = places.map((place, index) => (file?.offsets[index] ?? 0) + place);
+    const made = await this.#run(part, work, file && { fd: file.fd, offsets });
+    for (const [index, bytes] of made.entries()) writing.write(index, bytes, places[index] ?? 0);
+  }
+
+  async #run({ tensor, first, count }: Part, work: KernelWork, into: Target | undefined): Promise<KernelResult> {
+    let file: OpenBytes | undefined;
     try {
-      return await this.#pool.run(() => task(floatsBetween(tensor, first, first + count)));
+      return await this.#pool.run(count, () => {
+        file = tensor.openFile();
+        const weights = file
+          ? { fd: file.fd, offset: file.offset + first * 4, length: count }
+          : floatsBetween(tensor, first, first + count);
+        return { ...work, weights, into };
+      });
     } catch (error) {
       throw placedError(error, floatsBetween(tensor, first, first + count), first);
+    } finally {
+      file?.close();
     }
   }
 }
 
-type Write = (part: number, bytes: ArrayBufferView | undefined, offset: number) => void;
+/** Of a weight, `[first, first + count)`. */
+interface Part {
+  readonly tensor: Tensor;
+  readonly first: number;
+  readonly count: number;
+}
 
 /** As `quantizeInt8` takes it. */
 function stepOf(peak: number): number {
@@ -174,7 +178,7 @@ function stepOf(peak: number): number {
   return step > 1.2e-38 ? step : 1;
 }
 
-interface Part {
+interface ChannelPart {
   readonly first: number;
   readonly count: number;
   /** The first of its channels, and how many. */
@@ -183,7 +187,7 @@ interface Part {
 }
 
 /** `[rows, channels, inner]` in pieces: of rows, or where there is one row only, of channels. */
-function partsOf(rows: number, channels: number, inner: number): readonly Part[] {
+function partsOf(rows: number, channels: number, inner: number): readonly ChannelPart[] {
   if (rows === 1)
     return rowsOf(channels, inner).map(({ first, rows: some }) => ({
       first: first * inner,

@@ -30,16 +30,17 @@ export class KernelPool {
   }
 
   /**
-   * Waits for a free thread, then asks for the task and runs it: what waits holds no weights.
+   * Waits for a free thread, then asks for the task and runs it: what waits holds no weights and no file.
+   * @param weights how many it has
    * @throws {QuantError}, what `make` throws, and the signal's reason
    */
-  async run(make: () => KernelTask): Promise<KernelResult> {
+  async run(weights: number, make: () => KernelTask): Promise<KernelResult> {
     if (this.#places === 0) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     else this.#places--;
     try {
       this.#signal?.throwIfAborted();
       const task = make();
-      this.#done += task.w.length;
+      this.#done += weights;
       if (this.threads > 1 && this.#done > ALONE) return await this.#runThere(task);
       await setImmediate(); // a signal can come between two tasks
       return runKernel(task);
@@ -58,7 +59,8 @@ export class KernelPool {
     const worker = this.#free.pop() ?? this.#start();
     const answer = await new Promise<KernelAnswer>((resolve, reject) => {
       worker.settle = { resolve, reject };
-      worker.thread.postMessage(task, [task.w.buffer as ArrayBuffer]);
+      const { weights } = task;
+      worker.thread.postMessage(task, weights instanceof Float32Array ? [weights.buffer] : []);
     });
     this.#free.push(worker);
     if ('result' in answer) return answer.result;

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
-import { closeSync, openSync, renameSync, statSync, writeSync } from 'node:fs';
+import { closeSync, openSync, renameSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { ClosedFile, FileSlice, type NewTensor, TensorInFile } from '@flotilla/onnx';
+import { plainBytes, writeAt } from './write-at.ts';
 
 /** The parts of one converted weight, in their order, with what each is. */
 export type Shapes = readonly {
@@ -12,6 +13,8 @@ export type Shapes = readonly {
 
 /** Where a conversion writes; `finish` gives its parts as tensors, `drop` gives up. */
 export interface Writing {
+  /** The open file that they go to, and where each part begins in it; undefined: they go to memory, by `write`. */
+  readonly file: { readonly fd: number; readonly offsets: readonly number[] } | undefined;
   write(part: number, bytes: ArrayBufferView, offset: number): void;
   finish(): readonly NewTensor[];
   drop(): void;
@@ -57,8 +60,9 @@ const LEAST_BYTES = 256 * 1024;
 function inMemory(shapes: Shapes): Writing {
   const parts = shapes.map(({ byteLength }) => new Uint8Array(byteLength));
   return {
+    file: undefined,
     write(part, bytes, offset) {
-      parts[part]?.set(plain(bytes), offset);
+      parts[part]?.set(plainBytes(bytes), offset);
     },
     drop: () => undefined,
     finish: () => shapes.map(({ dtype, dims }, i) => ({ dtype, dims, bytes: parts[i] ?? new Uint8Array() })),
@@ -69,11 +73,8 @@ function inFile(path: string, shapes: Shapes): Writing {
   const fd = openSync(`${path}.part`, 'w', 0o600);
   const offsets = offsetsOf(shapes);
   return {
-    write: (part, bytes, offset) => {
-      const all = plain(bytes);
-      for (let done = 0; done < all.length; )
-        done += writeSync(fd, all, done, undefined, (offsets[part] ?? 0) + offset + done);
-    },
+    file: { fd, offsets },
+    write: (part, bytes, offset) => writeAt(fd, bytes, (offsets[part] ?? 0) + offset),
     finish() {
       closeSync(fd);
       // A kill leaves the name with whole content or not at all; after a power cut nothing is trusted (see the work folder).
@@ -97,8 +98,4 @@ function offsetsOf(shapes: Shapes): readonly number[] {
 
 function sizeOf(shapes: Shapes): number {
   return shapes.reduce((sum, { byteLength }) => sum + byteLength, 0);
-}
-
-function plain({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
-  return new Uint8Array(buffer, byteOffset, byteLength);
 }

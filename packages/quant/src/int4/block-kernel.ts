@@ -1,5 +1,6 @@
 import { QuantError } from '../errors.ts';
-import { assembleBlocks, type BlockProgram, PARAMETERS } from './block-program.ts';
+import { assembleBlocks, AT_ONCE, type BlockProgram, PARAMETERS } from './block-program.ts';
+import { packNibbles } from './nibbles.ts';
 
 export interface BlockSizes {
   readonly rows: number;
@@ -21,10 +22,37 @@ export interface BlockKernelOptions extends Omit<BlockProgram, 'weighted'> {
   /** `[cols]`: what a squared error costs in each; undefined: all the same. */
   readonly importance: Float64Array | undefined;
   readonly levels: boolean;
+  /** Levels and zero points come packed by `packNibbles`. Default false. */
+  readonly packed?: boolean | undefined;
 }
 
-/** Shares of the full range that are tried: outliers are cut off where that costs less than the finer step gains. */
-const SHARES = [1, 0.97, 0.94, 0.91, 0.88, 0.85, 0.82, 0.79, 0.76, 0.73, 0.7, 0.65, 0.6];
+/**
+ * The search for a block's grid, in rounds: shares of the full range's step (outliers are cut off where that costs less than
+ * the finer step gains), then what is near the best, then the zero points beside it (they shift the grid by half a step, or
+ * cut one end by more), then what is nearer. On Gaussian weights and on those of the 4 M Llama, blocks of 32, a random
+ * sample: 1.3 % less squared error than 13 shares of 0.6 to 1 with three zero points each, 11 tries instead of 39.
+ */
+const ROUNDS: readonly (readonly (readonly [share: number, zero: number])[])[] = [
+  [
+    [1, 0],
+    [0.92, 0],
+    [0.84, 0],
+    [0.76, 0],
+    [0.68, 0],
+  ],
+  [
+    [-0.04, 0],
+    [0.04, 0],
+  ],
+  [
+    [0, -1],
+    [0, 1],
+  ],
+  [
+    [-0.02, 0],
+    [0.02, 0],
+  ],
+];
 
 /** Weights that lie in the kernel's memory at a time, unless one row of blocks has more. */
 const PIECE = 1 << 20;
@@ -35,25 +63,29 @@ const PIECE = 1 << 20;
  */
 export function runBlocks(w: Float32Array, sizes: BlockSizes, options: BlockKernelOptions): BlockResult {
   const { rows, cols, inner, block } = sizes;
+  const { packed = false } = options;
+  const pieces = [...piecesOf(sizes)];
+  if (pieces.length === 1) {
+    const { scale, zeroPoint, levels } = runPiece(w, 0, sizes, { ...options, packed });
+    return { scale: scale.slice(), zeroPoint: zeroPoint.slice(), levels: levels.slice() };
+  }
   const blocks = Math.ceil(cols / block);
   const scale = new Float32Array(rows * blocks * inner);
   const zeroPoint = new Uint8Array(scale.length);
   const levels = new Uint8Array(options.levels ? w.length : 0);
-  for (const piece of piecesOf(sizes)) {
+  for (const piece of pieces) {
     const first = (piece.row * cols + piece.block * block) * inner;
     const firstBlock = (piece.row * blocks + piece.block) * inner;
     const some = { rows: piece.rows, cols: Math.min(cols - piece.block * block, piece.blocks * block), inner, block };
-    const costs = options.importance?.subarray(piece.block * block);
-    const made = runPiece(w.subarray(first, first + some.rows * some.cols * inner), some, {
-      ...options,
-      importance: costs,
-    });
-    if (!made) throw notFinite(w, first);
+    const importance = options.importance?.subarray(piece.block * block);
+    const made = runPiece(w, first, some, { ...options, importance, packed: false });
     scale.set(made.scale, firstBlock);
     zeroPoint.set(made.zeroPoint, firstBlock);
     if (options.levels) levels.set(made.levels, first);
   }
-  return { scale, zeroPoint, levels };
+  return packed
+    ? { scale, zeroPoint: packNibbles(zeroPoint), levels: packNibbles(levels) }
+    : { scale, zeroPoint, levels };
 }
 
 /** What lies in one piece: whole rows, or some blocks of one row. */
@@ -70,27 +102,102 @@ function* piecesOf({ rows, cols, inner, block }: BlockSizes) {
       yield { row, rows: 1, block: first, blocks: Math.min(some, blocks - first) };
 }
 
-/** Undefined if a weight is not finite. What it gives are views that the next run writes over. */
-function runPiece(w: Float32Array, sizes: BlockSizes, options: BlockKernelOptions): BlockResult | undefined {
+/** Of `w` from `first` on. What it gives are views that the next run writes over. */
+function runPiece(w: Float32Array, first: number, sizes: BlockSizes, options: BlockKernelOptions): BlockResult {
+  const prepared = prepareBlocks(sizes, options);
+  prepared.w.set(w.subarray(first, first + prepared.w.length));
+  return finite(prepared.run(), w, first);
+}
+
+/** What was made of `w`, from `first` on. @throws {QuantError} `quant/not-finite` naming the index, where nothing was made */
+export function finite(made: BlockResult | undefined, w: Float32Array, first: number): BlockResult {
+  if (made) return made;
+  const index = w.findIndex((value, i) => i >= first && !Number.isFinite(value));
+  throw new QuantError('quant/not-finite', `weight ${index} is ${w[index]}`);
+}
+
+/** Room for weights in the kernel's memory, and what becomes of them once they are there. */
+export interface PreparedBlocks {
+  readonly w: Float32Array;
+  /** Views that the next run writes over; undefined if a weight is not finite. */
+  readonly run: () => BlockResult | undefined;
+}
+
+/** Lays a weight out in the kernel's memory. What was prepared before is gone. */
+export function prepareBlocks(sizes: BlockSizes, options: BlockKernelOptions): PreparedBlocks {
   const { rows, cols, inner, block } = sizes;
-  const scales = rows * Math.ceil(cols / block) * inner;
-  const costs = options.importance ? cols : 0;
-  const at = layOut({
-    ...{ shares: SHARES.length * 8, costs: costs * 8, values: Math.min(block, cols) * 16 },
-    ...{ w: w.length * 4, scales: scales * 4, zeros: scales, levels: options.levels ? w.length : 0 },
+  const { importance, packed = false } = options;
+  const count = rows * cols * inner;
+  const blocks = Math.ceil(cols / block);
+  const scales = rows * blocks * inner;
+  const longest = Math.min(block, cols);
+  const width = roundedUp(block);
+  const tries = triesOf(options.symmetric);
+  const place = layOut({
+    ...{ tries: tries.byteLength, values: roundedUp(longest) * 16 + 48, pairs: roundedUp(longest) * 16 },
+    ...(importance ? { costs: cols * 4, parts: blocks * width * 2 } : { costs: 0, parts: 0 }),
+    ...{ w: count * 4, scales: scales * 4, zeros: scales + 32, levels: options.levels ? count + 32 : 0 },
   });
-  const bytes = roomFor(at.end);
-  new Float64Array(bytes, at.shares, SHARES.length).set(SHARES);
-  if (options.importance) new Float64Array(bytes, at.costs, costs).set(options.importance.subarray(0, costs));
-  new Float32Array(bytes, at.w, w.length).set(w);
-  const places = { ...at, ...sizes, shareCount: SHARES.length, levels: options.levels ? at.levels : 0 };
-  const run = programFor({ ...options, weighted: options.importance !== undefined });
-  if (run(...PARAMETERS.map((name) => places[name])) !== 0) return undefined;
-  return {
-    scale: new Float32Array(bytes, at.scales, scales),
-    zeroPoint: new Uint8Array(bytes, at.zeros, scales),
-    levels: new Uint8Array(bytes, at.levels, options.levels ? w.length : 0),
+  const bytes = roomFor(place.end);
+  new Uint8Array(bytes, place.tries, tries.byteLength).set(tries);
+  if (importance) {
+    const costs = costsOf(importance, { cols, block });
+    new Float32Array(bytes, place.costs, cols).set(costs.shares);
+    new Int16Array(bytes, place.parts, costs.parts.length).set(costs.parts);
+  }
+  const places = {
+    ...{ ...place, ...sizes, tryCount: tries.byteLength / 16 },
+    ...{ levels: options.levels ? place.levels : 0, packs: packed ? 1 : 0 },
   };
+  const run = programFor({ ...options, weighted: importance !== undefined });
+  const bytesOf = (elements: number): number => (packed ? (elements + 1) >> 1 : elements);
+  return {
+    w: new Float32Array(bytes, place.w, count),
+    run: () =>
+      run(...PARAMETERS.map((name) => places[name])) === 0
+        ? {
+            scale: new Float32Array(bytes, place.scales, scales),
+            zeroPoint: new Uint8Array(bytes, place.zeros, bytesOf(scales)),
+            levels: new Uint8Array(bytes, place.levels, options.levels ? bytesOf(count) : 0),
+          }
+        : undefined,
+  };
+}
+
+function roundedUp(length: number): number {
+  return Math.ceil(length / AT_ONCE) * AT_ONCE;
+}
+
+/** As the program reads them; the first of every round but the first makes the best so far the centre. */
+function triesOf(symmetric: boolean): Uint8Array {
+  const tries = ROUNDS.flatMap((round, index) =>
+    (symmetric ? round.filter(([, zero]) => zero === 0) : round).map(([share, zero], nth) => {
+      const bytes = new DataView(new ArrayBuffer(16));
+      bytes.setFloat32(0, share, true);
+      bytes.setFloat32(4, zero, true);
+      bytes.setInt32(8, index > 0 && nth === 0 ? 1 : 0, true);
+      return new Uint8Array(bytes.buffer);
+    }),
+  );
+  return Uint8Array.from(tries.flatMap((bytes) => [...bytes]));
+}
+
+/** Costs as shares of their block's greatest; also in whole parts, 32767 for that one, or less where so many would overflow. */
+function costsOf(importance: Float64Array, { cols, block }: Pick<BlockSizes, 'cols' | 'block'>) {
+  const width = roundedUp(block);
+  const shares = new Float32Array(cols);
+  const parts = new Int16Array(Math.ceil(cols / block) * width);
+  const most = 32_767 * Math.min(1, 256 / block);
+  for (let first = 0, to = 0; first < cols; first += block, to += width) {
+    const costs = importance.subarray(first, Math.min(cols, first + block));
+    const greatest = costs.reduce((greater, cost) => Math.max(greater, cost), 0);
+    for (const [k, cost] of costs.entries()) {
+      const share = greatest > 0 ? cost / greatest : 0;
+      shares[first + k] = share;
+      parts[to + k] = Math.round(share * most);
+    }
+  }
+  return { shares, parts };
 }
 
 interface Lengths {
@@ -108,11 +215,6 @@ function layOut<L extends Lengths>(lengths: L): { readonly [name in keyof L]: nu
     }),
   );
   return { ...places, end } as { readonly [name in keyof L]: number } & { readonly end: number };
-}
-
-function notFinite(w: Float32Array, first: number): QuantError {
-  const index = w.findIndex((value, i) => i >= first && !Number.isFinite(value));
-  return new QuantError('quant/not-finite', `weight ${index} is ${w[index]}`);
 }
 
 /** What this room needs of the global of this name. */

@@ -1,5 +1,20 @@
-import { type Code, count, f32, f64x2, FunctionCode, i32, type Local, when } from '../wasm/assembler.ts';
+import {
+  type Code,
+  count,
+  f32x4,
+  f64x2,
+  FunctionCode,
+  i16x8,
+  i32,
+  i32x4,
+  type Local,
+  v128,
+  when,
+} from '../wasm/assembler.ts';
 import { LARGEST, SMALLEST } from './grid.ts';
+
+/** Weights of a block that the search's loop takes at a time. */
+export const AT_ONCE = 4;
 
 /** What differs from program to program. */
 export interface BlockProgram {
@@ -12,48 +27,68 @@ export interface BlockProgram {
 }
 
 /**
- * The parameters: sizes; then where things lie in memory, in bytes. `shares`: of the full range, those that are tried,
- * float64. `costs`: by column, float64. `values`: room for two blocks, float64. `w`: float32. Results are float32 scales, a
- * byte for each zero point and for each level; `levels` 0: none are made.
+ * The parameters: sizes; then where things lie in memory, in bytes. `tries`: 16 bytes each, see `assembleBlocks`. `costs`: by
+ * column, float32. `parts`: by pair of columns of a block, its costs as parts of 32767 of the block's greatest, int16.
+ * `values`, `pairs`: room for four blocks. `w`: float32. Results are float32 scales, a byte for each zero point and for each
+ * level; `levels` 0: none are made. `packs`: both are packed, two to a byte.
  */
 export const PARAMETERS = [
-  ...(['rows', 'cols', 'inner', 'block', 'shares', 'shareCount', 'costs', 'values'] as const),
-  ...(['w', 'scales', 'zeros', 'levels'] as const),
+  ...(['rows', 'cols', 'inner', 'block', 'tries', 'tryCount', 'costs', 'parts', 'values', 'pairs'] as const),
+  ...(['w', 'scales', 'zeros', 'levels', 'packs'] as const),
 ];
 
+/** Lanes of 32 bits: blocks that are worked on at a time. */
+const LANES = 4;
+/** Added to a small float32, it leaves the nearest integer, ties to even, in the lowest bits. */
+const MAGIC = 1.5 * 2 ** 23;
+/** Bits behind the point of a level before it is rounded: the range may be 15 / 0.6 steps to one side. */
+const FRACTION = 10;
+
 /**
- * Finds the grids of all blocks of `[rows, cols, inner]`, two blocks at a time, in float64. For every share of the full
- * range, and for the nearest zero point and both its neighbours, weights are rounded to levels `l`; the least-squares scale
- * for these is `s = Σhwl / Σhl²`, and as it is stored it brings the error down from `Σhw²` by `2s·Σhwl − s²·Σhl²`. The
- * greatest gain wins, of equal ones the first: the nearest zero point's, then that of the one below, then above.
+ * Finds the grids of all blocks of `[rows, cols, inner]`, four blocks at a time. A try has a share of the full range's step
+ * and a zero point; weights are rounded to its levels `l`. The least-squares scale for these, `Σhwl / Σhl²`, brings the
+ * error down from `Σhw²` by `(Σhwl)² / Σhl²`: the greatest gain wins, of equal ones the first. These sums are of integers:
+ * weights are parts of 32767 of their block's greatest, which errs by 1.5e-5 of it. With the winner's levels the scale is
+ * then fitted in float32, rounded to as it is stored.
  *
- * Other zero points shift the grid: by half a step they sometimes fit better, and where one end is cut by more. What is
- * rounded before it is cut is the same for all three.
+ * A try in memory: what it adds to the share and to the zero point of the block's centre, float32; and whether the best so
+ * far becomes the centre first, int32. The centre begins with a share of 0 and the zero point of the full range.
  * @returns a module; its function gives 0 where all weights are finite
  */
 export function assembleBlocks(program: BlockProgram): Uint8Array {
   const code = new FunctionCode(PARAMETERS.length);
   const v = variables(code);
-  const candidates = (program.symmetric ? [0] : [0, -1, 1]).map((shift) => ({ shift, ...sums(code) }));
   const { cols, block, inner, rows } = v;
   const left = i32.sub(cols, i32.mul(v.b.get, block));
-  const perBlock: Code = [
+  const perBlocks: Code = [
+    ...place(v),
     ...gather(v),
     ...fullGrid(program, v),
-    ...(program.search ? searchGrid(program, v, candidates) : []),
+    ...(program.search ? searchGrid(program, v) : []),
     ...storeGrid(v),
     ...when(v.levels, roundLevels(program, v)),
   ];
   return code.module([
     ...v.blocks.set(i32.divU(i32.add(cols, i32.sub(block, i32.const(1))), block)),
     ...v.lanes.set(i32.mul(rows, inner)),
-    ...v.check.set(f64x2.const(0)),
+    ...v.check.set(f32x4.const(0)),
     ...count(v.b, v.blocks.get, 1, [
       ...v.length.set(i32.select(i32.ltU(left, block), left, block)),
-      ...count(v.lane, v.lanes.get, 2, perBlock),
+      ...v.ownParts.set(i32.add(v.parts, i32.mul(v.b.get, i32.mul(roundedUp(block), i32.const(2))))),
+      ...count(v.lane, v.lanes.get, LANES, perBlocks),
     ]),
-    ...f64x2.anyBit(v.check.get), // finite weights leave +0
+    ...when(v.packs, [
+      ...when(v.levels, pack(v, v.levels, i32.mul(v.lanes.get, cols))),
+      ...pack(v, v.zeros, i32.mul(v.lanes.get, v.blocks.get)),
+    ]),
+    ...v128.anyBit(v.check.get), // finite weights leave +0
   ]);
+}
+
+/** The next multiple of what the search takes at a time. */
+function roundedUp(length: Code): Code {
+  const over = i32.add(length, i32.const(AT_ONCE - 1));
+  return i32.mul(i32.divU(over, i32.const(AT_ONCE)), i32.const(AT_ONCE));
 }
 
 type Variables = ReturnType<typeof variables>;
@@ -63,209 +98,326 @@ function variables(code: FunctionCode) {
     readonly [name in (typeof PARAMETERS)[number]]: Code;
   };
   const int = (): Local => code.local('i32');
-  const pair = (): Local => code.local('f64x2');
+  const four = (): Local => code.local('v128');
+  const perLane = (): readonly Local[] => Array.from({ length: LANES }, int);
   return {
     ...given,
-    ...{ b: int(), lane: int(), k: int(), share: int(), length: int(), blocks: int(), lanes: int() },
-    ...{ first: int(), second: int() },
-    ...{ low: pair(), high: pair(), check: pair(), step: pair(), scale: pair(), zero: pair(), value: pair() },
-    ...{ tried: pair(), rounded: pair(), cost: pair(), level: pair(), costly: pair(), bits: pair() },
-    ...{ fit: pair(), better: pair(), best: pair(), mask: pair(), usable: pair() },
+    ...{
+      b: int(),
+      lane: int(),
+      k: int(),
+      next: int(),
+      length: int(),
+      blocks: int(),
+      ownParts: int(),
+      lanes: int(),
+      row: int(),
+    },
+    /** By lane: where its block begins, in weights; which scale it has; where the walk along it is, in bytes. */
+    ...{ starts: perLane(), spots: perLane(), pointers: perLane() },
+    ...{ low: four(), high: four(), check: four(), step: four(), scale: four(), zero: four(), value: four() },
+    ...{ inverse: four(), base: four(), factor: four(), rounded: four(), level: four(), costly: four(), bits: four() },
+    ...{ best: four(), better: four(), mask: four(), usable: four(), bottom: four(), top: four() },
+    ...{ share: four(), chosenShare: four(), centreShare: four() },
+    ...{ tried: four(), chosenZero: four(), centreZero: four() },
+    ...{
+      half: [
+        { step: four(), zero: four() },
+        { step: four(), zero: four() },
+      ] as const,
+    },
+    ...{ wl: four(), ll: four(), weight: four() },
   };
 }
 
-/** A zero point's sums, the best that was found with it, and where its levels end. */
-function sums(code: FunctionCode) {
-  const pair = (): Local => code.local('f64x2');
-  return { bottom: pair(), top: pair(), wl: pair(), ll: pair(), gain: pair(), fitted: pair() };
+const eachLane = (part: (lane: number) => Code): Code => Array.from({ length: LANES }, (_, lane) => lane).flatMap(part);
+
+function at<T>(list: readonly T[], index: number): T {
+  const item = list[index];
+  if (item === undefined) throw new RangeError(`no item ${index}`);
+  return item;
 }
 
-type Candidate = ReturnType<typeof sums> & { readonly shift: number };
-
-/** The second lane; the last one of an odd number is done twice. */
-function otherLane({ lane, lanes }: Variables): Code {
-  const next = i32.add(lane.get, i32.const(1));
-  return i32.select(i32.ltU(next, lanes.get), next, lane.get);
-}
-
-/** Where a lane's block begins in `[rows, of, inner]`, at `column` of row `lane / inner`. */
-function indexOf({ inner }: Variables, lane: Code, of: Code, column: Code): Code {
-  const row = i32.add(i32.mul(i32.divU(lane, inner), of), column);
-  return i32.add(i32.mul(row, inner), i32.remU(lane, inner));
-}
-
-/** Points `first` and `second` to the beginnings of the lanes' blocks, `bytes` to an element. */
-function pointTo(v: Variables, base: Code, bytes: number): Code {
-  const start = (lane: Code): Code =>
-    i32.add(base, i32.mul(indexOf(v, lane, v.cols, i32.mul(v.b.get, v.block)), i32.const(bytes)));
-  return [...v.first.set(start(v.lane.get)), ...v.second.set(start(otherLane(v)))];
-}
-
-function forward({ first, second, inner }: Variables, bytes: number): Code {
-  const stride = i32.mul(inner, i32.const(bytes));
-  return [...first.set(i32.add(first.get, stride)), ...second.set(i32.add(second.get, stride))];
-}
-
-function valueAt({ values, k }: Variables): Code {
-  return i32.add(values, i32.mul(k.get, i32.const(16)));
-}
-
-/** The values of both blocks side by side, and the range of each, 0 in it. */
-function gather(v: Variables): Code {
-  const { k, length, first, second, value, low, high, check } = v;
-  return [
-    ...pointTo(v, v.w, 4),
-    ...low.set(f64x2.const(0)),
-    ...high.set(f64x2.const(0)),
-    ...count(k, length.get, 1, [
-      ...value.set(f64x2.pair(f32.loadWide(first.get), f32.loadWide(second.get))),
-      ...f64x2.store(valueAt(v), value.get),
-      ...low.set(f64x2.min(low.get, value.get)),
-      ...high.set(f64x2.max(high.get, value.get)),
-      // 0 unless it is NaN or infinite: then NaN, for good.
-      ...check.set(f64x2.add(check.get, f64x2.sub(value.get, value.get))),
-      ...forward(v, 4),
-    ]),
-  ];
-}
-
-/** As `fullGrid` has it. Leaves in `mask` where the step can be used. */
-function fullGrid(program: BlockProgram, v: Variables): Code {
-  const { low, high, step, zero, scale, mask } = v;
-  const range: Code = program.symmetric
-    ? [...step.set(f64x2.div(f64x2.max(f64x2.neg(low.get), high.get), f64x2.const(7))), ...zero.set(f64x2.const(0))]
-    : [
-        ...step.set(f64x2.div(f64x2.sub(high.get, low.get), f64x2.const(15))),
-        ...zero.set(f64x2.floor(f64x2.add(f64x2.div(f64x2.neg(low.get), step.get), f64x2.const(0.5)))),
-      ];
-  return [
-    ...range,
-    ...usableScale(program, v, zero.get, step.get),
-    ...step.set(scale.get),
-    ...scale.set(f64x2.choose(mask.get, scale.get, f64x2.const(1))),
-    ...zero.set(f64x2.and(mask.get, zero.get)),
-  ];
-}
-
-/** As `setGrid` has it: the scale as it is stored in `scale`, and in `mask` whether it can be used. */
-function usableScale({ symmetric, bf16 }: BlockProgram, v: Variables, zero: Code, step: Code): Code {
-  const { scale, mask } = v;
-  const outermost = symmetric ? f64x2.const(8) : f64x2.max(zero, f64x2.sub(f64x2.const(15), zero));
-  const held = f64x2.min(step, f64x2.div(f64x2.const(LARGEST), outermost));
-  return [
-    ...scale.set(stored(bf16, held, v)),
-    ...mask.set(
-      f64x2.and(
-        f64x2.ge(scale.get, f64x2.const(SMALLEST)),
-        f64x2.lt(f64x2.mul(scale.get, outermost), f64x2.const(2 ** 128)),
-      ),
-    ),
-  ];
-}
-
-function stored(bf16: boolean, value: Code, { bits }: Variables): Code {
-  return bf16 ? f64x2.narrowedTwice(value, bits) : f64x2.narrowed(value);
-}
-
-function searchGrid(program: BlockProgram, v: Variables, candidates: readonly Candidate[]): Code {
-  const { k, share, shares, shareCount, step, zero, tried, usable } = v;
-  const shareAt = i32.add(shares, i32.mul(share.get, i32.const(8)));
-  const each = (part: (candidate: Candidate) => Code): Code => candidates.flatMap(part);
-  return [
-    ...usable.set(v.mask.get),
-    ...each(({ shift, bottom, top, gain }) => [
-      ...bottom.set(program.symmetric ? f64x2.const(-8) : f64x2.sub(f64x2.const(-shift), zero.get)),
-      ...top.set(f64x2.add(bottom.get, f64x2.const(15))),
-      ...gain.set(f64x2.const(0)),
-    ]),
-    ...count(share, shareCount, 1, [
-      ...tried.set(f64x2.mul(step.get, f64x2.loadSplat(shareAt))),
-      ...each(({ wl, ll }) => [...wl.set(f64x2.const(0)), ...ll.set(f64x2.const(0))]),
-      ...count(k, v.length.get, 1, [...roundOnce(program, v), ...each((candidate) => addUp(program, v, candidate))]),
-      ...each((candidate) => judge(program, v, candidate)),
-    ]),
-    ...chooseGrid(v, candidates),
-  ];
-}
-
-/** The next weights of both blocks, and `round(w / step)` of each. */
-function roundOnce({ weighted }: BlockProgram, v: Variables): Code {
-  const costAt = i32.add(v.costs, i32.mul(i32.add(i32.mul(v.b.get, v.block), v.k.get), i32.const(8)));
-  return [
-    ...v.value.set(f64x2.load(valueAt(v))),
-    ...v.rounded.set(f64x2.nearest(f64x2.div(v.value.get, v.tried.get))),
-    ...(weighted ? v.cost.set(f64x2.loadSplat(costAt)) : []),
-  ];
-}
-
-function addUp({ weighted }: BlockProgram, { value, rounded, level, cost, costly }: Variables, sum: Candidate): Code {
-  const { bottom, top, wl, ll } = sum;
-  return [
-    ...level.set(f64x2.min(f64x2.max(rounded.get, bottom.get), top.get)),
-    ...costly.set(weighted ? f64x2.mul(cost.get, level.get) : level.get),
-    ...wl.set(f64x2.add(wl.get, f64x2.mul(value.get, costly.get))),
-    ...ll.set(f64x2.add(ll.get, f64x2.mul(level.get, costly.get))),
-  ];
-}
-
-/** Takes the scale that fits the levels where it gains more than what this zero point had. */
-function judge(program: BlockProgram, v: Variables, { shift, wl, ll, gain, fitted }: Candidate): Code {
-  const { fit, better, scale, mask } = v;
-  const square = f64x2.mul(f64x2.mul(fit.get, fit.get), ll.get);
-  return [
-    ...fit.set(stored(program.bf16, f64x2.div(wl.get, ll.get), v)),
-    ...better.set(f64x2.sub(f64x2.mul(f64x2.mul(f64x2.const(2), fit.get), wl.get), square)),
-    ...usableScale(program, v, f64x2.add(v.zero.get, f64x2.const(shift)), fit.get),
-    ...mask.set(f64x2.and(mask.get, f64x2.gt(better.get, gain.get))),
-    ...gain.set(f64x2.choose(mask.get, better.get, gain.get)),
-    ...fitted.set(f64x2.choose(mask.get, scale.get, fitted.get)),
-  ];
-}
-
-/** The first of the greatest gains; where none is above 0, or the step was of no use, all stays as it was. */
-function chooseGrid(v: Variables, candidates: readonly Candidate[]): Code {
-  const { best, mask, scale, zero, usable, level } = v;
-  const whole = f64x2.choose(usable.get, v.step.get, f64x2.const(1));
-  return [
-    ...best.set(f64x2.const(0)),
-    ...scale.set(whole),
-    ...level.set(zero.get),
-    ...candidates.flatMap(({ shift, bottom, top, gain, fitted }) => [
-      // A zero point below 0 or above 15 leaves 0 off the grid.
-      ...mask.set(f64x2.and(f64x2.ge(f64x2.const(0), bottom.get), f64x2.ge(top.get, f64x2.const(0)))),
-      ...mask.set(f64x2.and(f64x2.and(mask.get, usable.get), f64x2.gt(gain.get, best.get))),
-      ...best.set(f64x2.choose(mask.get, gain.get, best.get)),
-      ...scale.set(f64x2.choose(mask.get, fitted.get, scale.get)),
-      ...level.set(f64x2.choose(mask.get, f64x2.add(zero.get, f64x2.const(shift)), level.get)),
-    ]),
-    ...zero.set(level.get),
-  ];
-}
-
-function storeGrid(v: Variables): Code {
-  const { scale, zero, lane } = v;
-  const halves = [lane.get, otherLane(v)] as const;
-  return ([0, 1] as const).flatMap((half) => {
-    const index = indexOf(v, halves[half], v.blocks.get, v.b.get);
+/** Where the four blocks are; the last one stands in for those that are beyond it. */
+function place(v: Variables): Code {
+  const { b, lane, lanes, row, inner, cols, block, blocks } = v;
+  const last = i32.sub(lanes.get, i32.const(1));
+  return eachLane((index) => {
+    const start = at(v.starts, index);
+    const spot = at(v.spots, index);
+    const own = i32.add(lane.get, i32.const(index));
     return [
-      ...f32.storeNarrow(i32.add(v.scales, i32.mul(index, i32.const(4))), f64x2.half(scale.get, half)),
-      ...i32.storeByte(i32.add(v.zeros, index), f64x2.toInt(zero.get, half)),
+      ...start.set(i32.select(i32.ltU(own, last), own, last)),
+      ...row.set(i32.divU(start.get, inner)),
+      ...start.set(i32.sub(start.get, i32.mul(row.get, inner))), // the place in `inner`
+      ...spot.set(i32.add(i32.mul(i32.add(i32.mul(row.get, blocks.get), b.get), inner), start.get)),
+      ...start.set(i32.add(i32.mul(i32.add(i32.mul(row.get, cols), i32.mul(b.get, block)), inner), start.get)),
     ];
   });
 }
 
+/** Points to the beginnings of the lanes' blocks, `bytes` to an element. */
+function pointTo(v: Variables, base: Code, bytes: number): Code {
+  return eachLane((lane) => at(v.pointers, lane).set(i32.add(base, i32.mul(at(v.starts, lane).get, i32.const(bytes)))));
+}
+
+function forward({ pointers, inner }: Variables, bytes: number): Code {
+  return eachLane((lane) => {
+    const pointer = at(pointers, lane);
+    return pointer.set(i32.add(pointer.get, i32.mul(inner, i32.const(bytes))));
+  });
+}
+
+function valueAt({ values, k }: Variables, next = 0): Code {
+  return i32.add(values, i32.mul(i32.add(k.get, i32.const(next)), i32.const(16)));
+}
+
+/** The values of four blocks side by side, zeros behind them, and the range of each, 0 in it. */
+function gather(v: Variables): Code {
+  const { k, length, value, low, high, check, pointers, values } = v;
+  return [
+    ...pointTo(v, v.w, 4),
+    ...low.set(f32x4.const(0)),
+    ...high.set(f32x4.const(0)),
+    ...count(k, length.get, 1, [
+      ...value.set(v128.gather(pointers.map((pointer) => pointer.get))),
+      ...v128.store(valueAt(v), value.get),
+      ...low.set(f32x4.min(low.get, value.get)),
+      ...high.set(f32x4.max(high.get, value.get)),
+      // 0 unless it is NaN or infinite: then NaN, for good.
+      ...check.set(f32x4.add(check.get, f32x4.sub(value.get, value.get))),
+      ...forward(v, 4),
+    ]),
+    ...Array.from({ length: AT_ONCE - 1 }, (_, i) =>
+      v128.store(i32.add(values, i32.mul(i32.add(length.get, i32.const(i)), i32.const(16))), f32x4.const(0)),
+    ).flat(),
+  ];
+}
+
+/** As `fullGrid` has it, in float64. Leaves in `mask` where the step can be used. */
+function fullGrid(program: BlockProgram, v: Variables): Code {
+  const { low, high, step, zero, scale, mask, half } = v;
+  const range = (index: 0 | 1): Code => {
+    const own = half[index];
+    const [least, most] = [f64x2.widened(low.get, index), f64x2.widened(high.get, index)];
+    const outermost = program.symmetric
+      ? f64x2.const(8)
+      : f64x2.max(own.zero.get, f64x2.sub(f64x2.const(15), own.zero.get));
+    return [
+      ...(program.symmetric
+        ? [
+            ...own.step.set(f64x2.div(f64x2.max(f64x2.neg(least), most), f64x2.const(7))),
+            ...own.zero.set(f64x2.const(0)),
+          ]
+        : [
+            ...own.step.set(f64x2.div(f64x2.sub(most, least), f64x2.const(15))),
+            ...own.zero.set(f64x2.floor(f64x2.add(f64x2.div(f64x2.neg(least), own.step.get), f64x2.const(0.5)))),
+          ]),
+      ...own.step.set(f64x2.min(own.step.get, f64x2.div(f64x2.const(LARGEST), outermost))),
+    ];
+  };
+  return [
+    ...range(0),
+    ...range(1),
+    ...zero.set(f64x2.narrowed(half[0].zero.get, half[1].zero.get)),
+    ...step.set(stored(program, f64x2.narrowed(half[0].step.get, half[1].step.get), v)),
+    ...mask.set(isUsable(step.get, outermostOf(program, zero.get))),
+    ...scale.set(v128.choose(mask.get, step.get, f32x4.const(1))),
+    ...zero.set(v128.and(mask.get, zero.get)),
+  ];
+}
+
+function outermostOf({ symmetric }: BlockProgram, zero: Code): Code {
+  return symmetric ? f32x4.const(8) : f32x4.max(zero, f32x4.sub(f32x4.const(15), zero));
+}
+
+/** As `setGrid` has it: neither subnormal nor so large that a level is infinite. */
+function isUsable(scale: Code, outermost: Code): Code {
+  return v128.and(
+    f32x4.ge(scale, f32x4.const(SMALLEST)),
+    f32x4.lt(f32x4.mul(scale, outermost), f32x4.const(Number.POSITIVE_INFINITY)),
+  );
+}
+
+function stored({ bf16 }: BlockProgram, value: Code, { bits }: Variables): Code {
+  return bf16 ? f32x4.bfloat16(value, bits) : value;
+}
+
+function searchGrid(program: BlockProgram, v: Variables): Code {
+  const { best, share, chosenShare, centreShare, tried, chosenZero, centreZero, zero } = v;
+  const at = (byte: number): Code => i32.add(v.tries, i32.add(i32.mul(v.next.get, i32.const(16)), i32.const(byte)));
+  return [
+    ...v.usable.set(v.mask.get),
+    ...toIntegers(program, v),
+    ...best.set(f32x4.const(0)),
+    ...centreShare.set(f32x4.const(0)),
+    ...chosenShare.set(f32x4.const(1)),
+    ...centreZero.set(zero.get),
+    ...chosenZero.set(zero.get),
+    ...count(v.next, v.tryCount, 1, [
+      ...when(i32.load(at(8)), [...centreShare.set(chosenShare.get), ...centreZero.set(chosenZero.get)]),
+      ...share.set(f32x4.add(centreShare.get, i32x4.loadSplat(at(0)))),
+      ...tried.set(f32x4.add(centreZero.get, i32x4.loadSplat(at(4)))),
+      ...tryGrid(program, v),
+    ]),
+    ...fit(program, v, f32x4.mul(v.step.get, chosenShare.get)),
+  ];
+}
+
+/** The nearest integer of each lane, as two of 16 bits. */
+function twice(value: Code, { bits }: Variables): Code {
+  return [
+    ...bits.set(f32x4.add(value, f32x4.const(MAGIC))),
+    ...v128.or(v128.and(bits.get, i32x4.const(0xffff)), i32x4.shiftLeft(bits.get, 16)),
+  ];
+}
+
+function pairAt({ pairs, k }: Variables, next = 0): Code {
+  return i32.add(pairs, i32.mul(i32.add(k.get, i32.const(next)), i32.const(16)));
+}
+
+/**
+ * Weights as parts of 32767 of their block's greatest, two that follow one another to a lane; behind them, where errors
+ * cost differently, the same times their parts of the greatest cost. `base`: for such a part, steps of the full range.
+ */
+function toIntegers({ weighted }: BlockProgram, v: Variables): Code {
+  const { k, length, low, high, step, base, value, bits, weight } = v;
+  const integer = (next: number): Code =>
+    f32x4.add(f32x4.mul(v128.load(valueAt(v, next)), value.get), f32x4.const(MAGIC));
+  return [
+    // So great that its inverse is finite.
+    ...base.set(f32x4.max(f32x4.max(f32x4.neg(low.get), high.get), f32x4.const(2 ** -110))),
+    ...value.set(f32x4.div(f32x4.const(32_767), base.get)),
+    ...base.set(f32x4.div(f32x4.mul(base.get, f32x4.const(2 ** (15 + FRACTION) / 32_767)), step.get)),
+    ...count(k, roundedUp(length.get), 2, [
+      ...bits.set(integer(0)),
+      ...weight.set(v128.or(v128.and(bits.get, i32x4.const(0xffff)), i32x4.shiftLeft(integer(1), 16))),
+      ...v128.store(pairAt(v), weight.get),
+      ...(weighted ? v128.store(i32.add(pairAt(v), i32.const(16)), i16x8.mulShare(weight.get, partAt(v))) : []),
+    ]),
+  ];
+}
+
+/** The costs of two columns, for all lanes. */
+function partAt({ ownParts, k }: Variables, next = 0): Code {
+  return i32x4.loadSplat(i32.add(ownParts.get, i32.mul(i32.add(k.get, i32.const(next)), i32.const(2))));
+}
+
+/** What the share and the zero point gain, and whether that is the most so far. */
+function tryGrid(program: BlockProgram, v: Variables): Code {
+  const { best, better, share, chosenShare, tried, chosenZero, costly, wl, ll, usable, bottom, top, k, length } = v;
+  const lowest = program.symmetric ? f32x4.const(-8) : f32x4.neg(tried.get);
+  const isZeroThere = v128.and(f32x4.ge(f32x4.const(0), bottom.get), f32x4.ge(top.get, f32x4.const(0)));
+  return [
+    ...v.factor.set(twice(f32x4.div(v.base.get, share.get), v)),
+    ...bottom.set(lowest),
+    ...top.set(f32x4.add(bottom.get, f32x4.const(15))),
+    // A zero point below 0 or above 15 leaves 0 off the grid.
+    ...better.set(v128.and(usable.get, isZeroThere)),
+    ...bottom.set(twice(bottom.get, v)),
+    ...top.set(twice(top.get, v)),
+    ...wl.set(f32x4.const(0)),
+    ...ll.set(f32x4.const(0)),
+    ...count(k, length.get, AT_ONCE, [...addUp(program, v, 0), ...addUp(program, v, 2)]),
+    ...costly.set(f32x4.fromInt(wl.get)),
+    ...costly.set(f32x4.mul(costly.get, f32x4.div(costly.get, f32x4.fromInt(ll.get)))),
+    ...better.set(v128.and(better.get, f32x4.gt(costly.get, best.get))),
+    ...best.set(v128.choose(better.get, costly.get, best.get)),
+    ...chosenShare.set(v128.choose(better.get, share.get, chosenShare.get)),
+    ...chosenZero.set(v128.choose(better.get, tried.get, chosenZero.get)),
+  ];
+}
+
+/** Two weights of each block, rounded, and what they add to the sums. */
+function addUp({ weighted }: BlockProgram, v: Variables, next: number): Code {
+  const { weight, rounded, factor, bottom, top, level, wl, ll } = v;
+  const half = i16x8.const(2 ** (FRACTION - 1));
+  const product = weighted ? v128.load(i32.add(pairAt(v, next), i32.const(16))) : weight.get;
+  const square = weighted
+    ? i32x4.dot(partAt(v, next), i16x8.mul(level.get, level.get))
+    : i32x4.dot(level.get, level.get);
+  return [
+    ...weight.set(v128.load(pairAt(v, next))),
+    ...rounded.set(i16x8.shiftRight(i16x8.add(i16x8.mulShare(weight.get, factor.get), half), FRACTION)),
+    ...level.set(i16x8.min(i16x8.max(rounded.get, bottom.get), top.get)),
+    ...wl.set(i32x4.add(wl.get, i32x4.dot(product, level.get))),
+    ...ll.set(i32x4.add(ll.get, square)),
+  ];
+}
+
+/**
+ * Rounds to a step, and fits the scale to these levels: `step · Σh(w/step)l / Σhl²`. Where it is of no use, or nothing was
+ * gained, all stays as it was.
+ */
+function fit(program: BlockProgram, v: Variables, step: Code): Code {
+  const { k, length, value, level, costly, inverse, bottom, top, wl, ll, chosenZero, scale, zero, mask } = v;
+  const outermost = outermostOf(program, chosenZero.get);
+  return [
+    ...inverse.set(step),
+    ...bottom.set(program.symmetric ? f32x4.const(-8) : f32x4.neg(chosenZero.get)),
+    ...top.set(f32x4.add(bottom.get, f32x4.const(15))),
+    ...wl.set(f32x4.const(0)),
+    ...ll.set(f32x4.const(0)),
+    ...count(k, length.get, 1, [
+      ...value.set(f32x4.div(v128.load(valueAt(v)), inverse.get)),
+      ...level.set(f32x4.min(f32x4.max(f32x4.nearest(value.get), bottom.get), top.get)),
+      ...costly.set(program.weighted ? f32x4.mul(costAt(v), level.get) : level.get),
+      ...wl.set(f32x4.add(wl.get, f32x4.mul(value.get, costly.get))),
+      ...ll.set(f32x4.add(ll.get, f32x4.mul(level.get, costly.get))),
+    ]),
+    ...value.set(f32x4.mul(inverse.get, f32x4.div(wl.get, ll.get))),
+    ...value.set(stored(program, f32x4.min(value.get, f32x4.div(f32x4.const(LARGEST), outermost)), v)),
+    ...mask.set(v128.and(isUsable(value.get, outermost), f32x4.gt(v.best.get, f32x4.const(0)))),
+    ...scale.set(v128.choose(mask.get, value.get, scale.get)),
+    ...zero.set(v128.choose(mask.get, chosenZero.get, zero.get)),
+  ];
+}
+
+function costAt({ costs, b, block, k }: Variables): Code {
+  return i32x4.loadSplat(i32.add(costs, i32.mul(i32.add(i32.mul(b.get, block), k.get), i32.const(4))));
+}
+
+function storeGrid({ scale, zero, bits, scales, zeros, spots }: Variables): Code {
+  return [
+    ...bits.set(f32x4.add(zero.get, f32x4.const(MAGIC))),
+    ...eachLane((lane) => {
+      const spot = at(spots, lane).get;
+      return [
+        ...v128.storeLane(i32.add(scales, i32.mul(spot, i32.const(4))), scale.get, lane),
+        ...v128.storeByte(i32.add(zeros, spot), bits.get, 4 * lane),
+      ];
+    }),
+  ];
+}
+
 function roundLevels({ symmetric }: BlockProgram, v: Variables): Code {
-  const { k, length, value, level, scale, zero, first, second } = v;
+  const { k, length, level, scale, zero, pointers, bits } = v;
   const lowest = symmetric ? -8 : 0;
-  const nearest = f64x2.add(f64x2.nearest(f64x2.div(value.get, scale.get)), zero.get);
+  const nearest = f32x4.add(f32x4.nearest(f32x4.div(v128.load(valueAt(v)), scale.get)), zero.get);
   return [
     ...pointTo(v, v.levels, 1),
     ...count(k, length.get, 1, [
-      ...value.set(f64x2.load(valueAt(v))),
-      ...level.set(f64x2.max(f64x2.min(nearest, f64x2.const(lowest + 15)), f64x2.const(lowest))),
-      ...i32.storeByte(first.get, f64x2.toInt(level.get, 0)),
-      ...i32.storeByte(second.get, f64x2.toInt(level.get, 1)),
+      ...level.set(f32x4.max(f32x4.min(nearest, f32x4.const(lowest + 15)), f32x4.const(lowest))),
+      ...bits.set(f32x4.add(level.get, f32x4.const(MAGIC))),
+      ...eachLane((lane) => v128.storeByte(at(pointers, lane).get, bits.get, 4 * lane)),
       ...forward(v, 1),
+    ]),
+  ];
+}
+
+/** Bytes in place, the lower four bits of two to each; the last of an odd number has zeros beside it. */
+function pack({ k, value, level }: Variables, base: Code, length: Code): Code {
+  const both = (offset: number): Code => [
+    ...value.set(
+      v128.and(v128.load(i32.add(base, i32.add(i32.mul(k.get, i32.const(2)), i32.const(offset)))), i16x8.const(0x0f0f)),
+    ),
+    ...v128.and(v128.or(value.get, i16x8.shiftRightUnsigned(value.get, 4)), i16x8.const(0xff)),
+  ];
+  return [
+    ...v128.store(i32.add(base, length), f32x4.const(0)),
+    ...count(k, i32.divU(i32.add(length, i32.const(1)), i32.const(2)), 16, [
+      ...level.set(both(0)),
+      ...v128.store(i32.add(base, k.get), i16x8.narrowed(level.get, both(16))),
     ]),
   ];
 }

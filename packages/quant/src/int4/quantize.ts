@@ -1,5 +1,5 @@
 import { QuantError } from '../errors.ts';
-import { packNibbles } from './nibbles.ts';
+import { finite, prepareBlocks } from './block-kernel.ts';
 import { findBlocks } from './search.ts';
 
 export interface Int4Options {
@@ -40,15 +40,38 @@ export interface Int4Blocks {
  * @throws {QuantError} `quant/shape` if the sizes do not multiply to `w.length` or the block is not a positive integer;
  *   `quant/not-finite` naming the first index that is NaN or infinite
  */
-export function quantizeInt4(w: Float32Array, options: Int4Options): Int4Blocks {
-  const { rows, cols, inner = 1, block, symmetric = false, clip = 'mse', importance, bf16Scales = false } = options;
-  countBlocks(w.length, options);
+export function quantizeInt4(w: Float32Array, asked: Int4Options): Int4Blocks {
+  const { rows, cols, inner = 1, block, symmetric = false, clip = 'mse', importance, bf16Scales = false } = asked;
+  countBlocks(w.length, asked);
   if (importance && importance.length !== cols)
     throw new QuantError('quant/shape', `${importance.length} importances for ${cols} columns`);
   const sizes = { rows, cols, inner, block };
-  const found = findBlocks(w, sizes, { symmetric, clip, bf16: bf16Scales, importance, levels: true });
-  const zeroPoint = symmetric ? undefined : packNibbles(found.zeroPoint);
-  return { q: packNibbles(found.levels), scale: found.scale, zeroPoint };
+  const options = { symmetric, clip, bf16: bf16Scales, importance, levels: true, packed: true };
+  const { levels: q, scale, zeroPoint } = findBlocks(w, sizes, options);
+  return { q, scale, zeroPoint: symmetric ? undefined : zeroPoint };
+}
+
+/**
+ * The same for weights that are not in memory yet: room for them where the kernel works, and what becomes of them once they
+ * are there. What `run` gives are views; the next weights that are prepared or quantized write over them and over `w`.
+ */
+export function prepareInt4(options: Int4Options & { readonly clip: 'none' | 'mse' }): {
+  readonly w: Float32Array;
+  readonly run: () => Int4Blocks;
+} {
+  const { rows, cols, inner = 1, block, symmetric = false, clip, importance, bf16Scales: bf16 = false } = options;
+  countBlocks(rows * cols * inner, options);
+  const sizes = { rows, cols, inner, block };
+  const search = clip === 'mse';
+  const kernel = { symmetric, search, bf16, importance, levels: true, packed: true };
+  const { w, run } = prepareBlocks(sizes, kernel);
+  return {
+    w,
+    run() {
+      const { levels: q, scale, zeroPoint } = finite(run(), w, 0);
+      return { q, scale, zeroPoint: symmetric ? undefined : zeroPoint };
+    },
+  };
 }
 
 /**

@@ -3,6 +3,7 @@ import { roundHalfEven } from '../int8/round.ts';
 import { type BlockKernelOptions, type BlockResult, type BlockSizes, runBlocks } from './block-kernel.ts';
 import { type BlockGrid, fullGrid } from './grid.ts';
 import { hqqGrid } from './hqq.ts';
+import { packNibbles } from './nibbles.ts';
 
 export interface FindOptions extends Omit<BlockKernelOptions, 'search'> {
   readonly clip: 'none' | 'mse' | 'hqq';
@@ -38,7 +39,9 @@ function hqqBlocks(w: Float32Array, sizes: BlockSizes, options: Omit<FindOptions
     if (!options.levels) continue;
     for (let k = 0; k < count; k++) levels[first + k * inner] = levelOf(values[k], grid, options.symmetric ? -8 : 0);
   }
-  return { scale, zeroPoint, levels };
+  return options.packed
+    ? { scale, zeroPoint: packNibbles(zeroPoint), levels: packNibbles(levels) }
+    : { scale, zeroPoint, levels };
 }
 
 function finite(w: Float32Array, index: number): number {

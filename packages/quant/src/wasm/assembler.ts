@@ -1,12 +1,13 @@
 /**
- * As much of WebAssembly as numeric kernels need: instructions on numbers and on pairs of float64, loops, one function over
- * an imported memory. Written by hand because a kernel is a page of code, and a compiler for it would be a dependency.
+ * As much of WebAssembly as numeric kernels need: instructions on numbers and on vectors of 128 bits, loops, one function
+ * over an imported memory. Written by hand because a kernel is a page of code, and a compiler for it would be a dependency.
+ * Nothing of it is left to the machine: relaxed SIMD is not used.
  * @see WebAssembly Core 2.0, chapter 5 (binary format)
  */
 export type Code = readonly number[];
-export type ValueType = 'i32' | 'f64x2';
+export type ValueType = 'i32' | 'v128';
 
-const TYPES = { i32: 0x7f, f64x2: 0x7b } as const;
+const TYPES = { i32: 0x7f, v128: 0x7b } as const;
 
 /** A variable of the function. */
 export interface Local {
@@ -24,58 +25,116 @@ export const i32 = {
   remU: binary(0x70),
   ltU: binary(0x49),
   geU: binary(0x4f),
-  loadByte: (address: Code): Code => [...address, 0x2d, 0, 0],
-  storeByte: (address: Code, value: Code): Code => [...address, ...value, 0x3a, 0, 0],
+  load: (address: Code): Code => [...address, 0x28, 0, 0],
   /** `condition ? a : b`; both are computed. */
   select: (condition: Code, a: Code, b: Code): Code => [...a, ...b, ...condition, 0x1b],
 };
 
-export const f32 = {
-  /** As float64. */
-  loadWide: (address: Code): Code => [...address, 0x2a, 2, 0, 0xbb],
-  /** @param value float64 that float32 holds exactly */
-  storeNarrow: (address: Code, value: Code): Code => [...address, ...value, 0xb6, 0x38, 2, 0],
-};
-
-/** Pairs of float64; masks are all ones or all zeros in each half. */
-export const f64x2 = {
-  const: (value: number): Code => [0x44, ...new Uint8Array(Float64Array.of(value).buffer), ...simd(0x14)],
-  pair: (low: Code, high: Code): Code => [...low, ...simd(0x14), ...high, ...simd(0x22), 1],
-  half: (pair: Code, index: 0 | 1): Code => [...pair, ...simd(0x21), index],
-  load: (address: Code): Code => [...address, ...simd(0x00), 3, 0],
-  /** One number for both halves. */
-  loadSplat: (address: Code): Code => [...address, ...simd(0x0a), 3, 0],
-  store: (address: Code, value: Code): Code => [...address, ...value, ...simd(0x0b), 3, 0],
-  add: binarySimd(0xf0),
-  sub: binarySimd(0xf1),
-  mul: binarySimd(0xf2),
-  div: binarySimd(0xf3),
-  /** `b < a ? b : a`, one instruction where `min` needs several for NaN and −0. */
-  min: binarySimd(0xf6),
-  max: binarySimd(0xf7),
-  lt: binarySimd(0x49),
-  gt: binarySimd(0x4a),
-  ge: binarySimd(0x4c),
+/** 128 bits, whatever they are; a mask is all ones or all zeros in each lane. */
+export const v128 = {
+  load: (address: Code): Code => [...address, ...simd(0x00), 0, 0],
+  store: (address: Code, value: Code): Code => [...address, ...value, ...simd(0x0b), 0, 0],
+  /** The lowest 8 bytes. */
+  storeHalf: (address: Code, value: Code): Code => [...address, ...value, ...simd(0x5b), 0, 0, 0],
+  /** 4 bytes for each of the four lanes, from four places. */
+  gather: ([first = [], ...rest]: readonly Code[]): Code =>
+    rest.reduce<Code>(
+      (vector, address, index) => [...address, ...vector, ...simd(0x56), 0, 0, index + 1],
+      [...first, ...simd(0x5c), 0, 0],
+    ),
+  storeByte: (address: Code, value: Code, index: number): Code => [...address, ...value, ...simd(0x58), 0, 0, index],
+  storeLane: (address: Code, value: Code, index: number): Code => [...address, ...value, ...simd(0x5a), 0, 0, index],
   and: binarySimd(0x4e),
-  floor: unarySimd(0x75),
-  /** Ties to even. */
-  nearest: unarySimd(0x94),
-  neg: unarySimd(0xed),
+  or: binarySimd(0x50),
   choose: (mask: Code, yes: Code, no: Code): Code => [...yes, ...no, ...mask, ...simd(0x52)],
   anyBit: (value: Code): Code => [...value, ...simd(0x53)],
-  /** Rounded to float32. */
-  narrowed: (value: Code): Code => [...value, ...simd(0x5e), ...simd(0x5f)],
-  /** Rounded to float32 and from that to bfloat16, ties to even. @param bits a local for what is between */
-  narrowedTwice: (value: Code, bits: Local): Code => [
-    ...bits.set([...value, ...simd(0x5e)]),
-    ...bits.get,
-    ...[...bits.get, ...i32.const(16), ...simd(0xad), ...int32x4(1), ...simd(0x4e)],
-    ...[...simd(0xae), ...int32x4(0x7fff), ...simd(0xae), ...int32x4(-65536), ...simd(0x4e)],
-    ...simd(0x5f),
-  ],
-  /** Whole numbers as int32. */
-  toInt: (pair: Code, index: 0 | 1): Code => [...pair, ...simd(0xfc), ...simd(0x1b), index],
 };
+
+/** Eight lanes of 16 bits. */
+export const i16x8 = {
+  const: (value: number): Code => constant(Int16Array.of(value), 8),
+  add: binarySimd(0x8e),
+  mul: binarySimd(0x95),
+  min: binarySimd(0x96),
+  max: binarySimd(0x98),
+  shiftRight: (value: Code, bits: number): Code => [...value, ...i32.const(bits), ...simd(0x8c)],
+  shiftRightUnsigned: (value: Code, bits: number): Code => [...value, ...i32.const(bits), ...simd(0x8d)],
+  /** `(a · b + 2¹⁴) >> 15` */
+  mulShare: binarySimd(0x82),
+  /** The lanes of both as bytes, those under 0 or over 255 cut off. */
+  narrowed: binarySimd(0x66),
+};
+
+/** Four lanes of 32 bits. */
+export const i32x4 = {
+  const: (value: number): Code => constant(Int32Array.of(value), 4),
+  /** One number for all lanes. */
+  loadSplat: (address: Code): Code => [...address, ...simd(0x09), 0, 0],
+  add: binarySimd(0xae),
+  shiftLeft: (value: Code, bits: number): Code => [...value, ...i32.const(bits), ...simd(0xab)],
+  shiftRightUnsigned: (value: Code, bits: number): Code => [...value, ...i32.const(bits), ...simd(0xad)],
+  /** `a₀ · b₀ + a₁ · b₁` of two lanes of 16 bits for each of 32. */
+  dot: binarySimd(0xba),
+};
+
+/** Four lanes of float32. */
+export const f32x4 = {
+  const: (value: number): Code => constant(Float32Array.of(value), 4),
+  add: binarySimd(0xe4),
+  sub: binarySimd(0xe5),
+  mul: binarySimd(0xe6),
+  div: binarySimd(0xe7),
+  /** `b < a ? b : a`, one instruction where `min` needs several for NaN and −0. */
+  min: binarySimd(0xea),
+  max: binarySimd(0xeb),
+  lt: binarySimd(0x43),
+  gt: binarySimd(0x44),
+  ge: binarySimd(0x46),
+  /** Ties to even. */
+  nearest: unarySimd(0x6a),
+  neg: unarySimd(0xe1),
+  fromInt: unarySimd(0xfa),
+  /** Rounded to bfloat16, ties to even. @param bits a local for what is between */
+  bfloat16: (value: Code, bits: Local): Code => [
+    ...bits.set(value),
+    ...v128.and(
+      i32x4.add(
+        i32x4.add(bits.get, i32x4.const(0x7fff)),
+        v128.and(i32x4.shiftRightUnsigned(bits.get, 16), i32x4.const(1)),
+      ),
+      i32x4.const(-65536),
+    ),
+  ],
+};
+
+/** Two lanes of float64. */
+export const f64x2 = {
+  const: (value: number): Code => constant(Float64Array.of(value), 2),
+  sub: binarySimd(0xf1),
+  div: binarySimd(0xf3),
+  /** As `f32x4.min`. */
+  min: binarySimd(0xf6),
+  max: binarySimd(0xf7),
+  add: binarySimd(0xf0),
+  floor: unarySimd(0x75),
+  neg: unarySimd(0xed),
+  /** The lower or the upper half of four float32. */
+  widened: (value: Code, half: 0 | 1): Code => [...(half === 0 ? value : shuffled(value, value, 8, 8)), ...simd(0x5f)],
+  /** Four float32 of two pairs. */
+  narrowed: (low: Code, high: Code): Code => shuffled([...low, ...simd(0x5e)], [...high, ...simd(0x5e)], 0, 16),
+};
+
+/** One lane's value in all of them. */
+function constant(lane: ArrayBufferView, lanes: number): Code {
+  const bytes = new Uint8Array(lane.buffer, lane.byteOffset, lane.byteLength);
+  return [...simd(0x0c), ...Array.from({ length: lanes }, () => [...bytes]).flat()];
+}
+
+/** 8 bytes of `a` and 8 of `b`, from those places of both side by side. */
+function shuffled(a: Code, b: Code, first: number, second: number): Code {
+  const places = [first, second].flatMap((from) => Array.from({ length: 8 }, (_, i) => from + i));
+  return [...a, ...b, ...simd(0x0d), ...places];
+}
 
 /** `for (at = 0; at < end; at += step) body` */
 export function count(at: Local, end: Code, step: number, body: Code): Code {
@@ -139,10 +198,6 @@ function unarySimd(opcode: number) {
 
 function simd(opcode: number): Code {
   return [0xfd, ...unsigned(opcode)];
-}
-
-function int32x4(value: number): Code {
-  return [...i32.const(value), ...simd(0x11)];
 }
 
 function section(id: number, items: readonly Code[]): Code {
