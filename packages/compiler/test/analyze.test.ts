@@ -113,6 +113,7 @@ test('beyond its bytes an analysis reads the first rows only, and counts what it
     dims: [1024, 256],
     byteLength: all.length,
     bytes: () => all,
+    openFile: () => undefined,
     part(start: number, end: number) {
       read += end - start;
       return all.subarray(start, end);
