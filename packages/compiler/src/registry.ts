@@ -19,6 +19,7 @@ import { foldBatchNorm } from './passes/fold-batch-norm.ts';
 import { foldConstants } from './passes/fold-constants.ts';
 import { fuseHardSwish } from './passes/fuse-hard-swish.ts';
 import { fuseMatMulAdd } from './passes/fuse-matmul-add.ts';
+import { joinUpsampling } from './passes/join-upsampling.ts';
 import { mergeDuplicates } from './passes/merge-duplicates.ts';
 import { quantizeInt8Dynamic } from './passes/quantize-int8-dynamic.ts';
 import { quantizeInt8Static } from './passes/quantize-int8-static.ts';
@@ -46,6 +47,7 @@ const passes: readonly Pass[] = [
   foldBatchNorm,
   foldAffine,
   fuseMatMulAdd,
+  joinUpsampling,
   removeDead,
   equalize,
   smoothQuant,

@@ -2,6 +2,7 @@ import {
   buildModel,
   type Model,
   type NewModel,
+  type NewNode,
   type NewTensor,
   tensorFromFloats,
   tensorFromInts,
@@ -65,6 +66,57 @@ const conv = (inputs: readonly string[], outputs: readonly string[], attributes 
   inputs,
   outputs,
   attributes,
+});
+
+describe('join-upsampling', () => {
+  const blocks = (size: number) => ({ strides: { ints: [size, size] }, kernel_shape: { ints: [size, size] } });
+  const up = (inputs: readonly string[], output: string, size: number) => ({
+    opType: 'ConvTranspose',
+    inputs,
+    outputs: [output],
+    attributes: blocks(size),
+  });
+  /** From 64 channels to 5, in blocks of `size`; then what `second` does with weights of the shape `last`. */
+  const source = (second: NewNode, last: readonly number[], size = 2) =>
+    model({
+      nodes: [
+        conv(['x', 'w'], ['wide']),
+        up(['wide', 'w1', 'b1'], 'a', size),
+        { opType: 'Relu', inputs: ['a'], outputs: ['r'] },
+        second,
+      ],
+      initializers: {
+        w: noise([64, 3, 1, 1]),
+        w1: noise([64, 5, size, size]),
+        b1: noise([5]),
+        w2: noise(last),
+        b2: noise([last[1] ?? 0]),
+        b3: noise([last[0] ?? 0]),
+      },
+    });
+
+  test.each([
+    ['a second one', up(['r', 'w2', 'b2'], 'y', 2), [5, 2, 2, 2]],
+    ['one of another size, without a bias', up(['r', 'w2'], 'y', 4), [5, 1, 4, 4]],
+    ['a 1×1 convolution', conv(['r', 'w2', 'b3'], ['y']), [3, 5, 1, 1]],
+  ])('%s is computed before pixels move', async (_, second, last) => {
+    const counts = await rewrite(source(second, last), 'join-upsampling');
+    expect(counts).toEqual(new Map(Object.entries({ Conv: 3, Relu: 1, DepthToSpace: 1 })));
+  });
+
+  test.each<[string, NewNode, number[], number]>([
+    [
+      'windows overlap',
+      { ...up(['r', 'w2', 'b2'], 'y', 2), attributes: { strides: { ints: [1, 1] } } },
+      [5, 2, 2, 2],
+      2,
+    ],
+    ['the second would be larger than the first', conv(['r', 'w2', 'b3'], ['y']), [17, 5, 1, 1], 2],
+    ['zeros would cost more than moving', up(['r', 'w2', 'b2'], 'y', 2), [5, 1, 2, 2], 4],
+    ['pixels meet their neighbours', conv(['r', 'w2', 'b3'], ['y']), [3, 5, 3, 3], 2],
+  ])('stays where %s', async (_, second, last, size) => {
+    expect((await rewrite(source(second, last, size), 'join-upsampling')).get('ConvTranspose')).toBeGreaterThan(0);
+  });
 });
 
 describe('factor-gate', () => {
