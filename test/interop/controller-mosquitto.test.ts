@@ -115,6 +115,22 @@ describe.skipIf(!isThere)(
       });
     }, 60_000);
 
+    test('a device that was away while the broker came back empty hears what it shall hold', async () => {
+      const identity = await client.provision({ board: 'fake', device: 'late' });
+      await addUser('late', identity.secret);
+      const before = await new FakeDevice({ identity }).connected();
+      const { path, digest } = await makePack(scratch, 3, key);
+      await client.publish(path, 'other', '3.0.0');
+      const { id } = await client.createRollout({ release: 'other@3.0.0', to: "device = 'late'" });
+      for await (const _ of client.watch(id));
+      await before.stop();
+      broker.kill('SIGKILL');
+      await startBroker();
+      const after = new FakeDevice({ identity });
+      devices.push(after);
+      await expect.poll(() => after.desired.at(-1)?.digest, { timeout: 20_000 }).toBe(digest);
+    }, 60_000);
+
     test('a wrong password is one clear line', async () => {
       const url = `mqtt://controller:wrong@127.0.0.1:${port}`;
       await expect(

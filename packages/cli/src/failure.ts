@@ -55,6 +55,7 @@ const SYSTEM_FAULTS = new Set([
   'EPERM',
   'ENOSPC',
   'EDQUOT',
+  'EFBIG',
   'EROFS',
   'EIO',
   'EMFILE',

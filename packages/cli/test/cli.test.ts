@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -22,6 +22,15 @@ function flotilla(...args: readonly string[]): Promise<Outcome> {
   });
 }
 
+/** A line of bash in which `"$0" "$1"` is the command line. */
+function shell(line: string): Promise<Outcome> {
+  return new Promise((resolve) => {
+    const child = execFile('bash', ['-c', line, process.execPath, main], (_error, stdout, stderr) =>
+      resolve({ exitCode: child.exitCode ?? -1, stdout, stderr }),
+    );
+  });
+}
+
 test('an unknown command is a usage error in one line, without a stack', async () => {
   const { exitCode, stdout, stderr } = await flotilla('confg');
   expect(exitCode).toBe(2);
@@ -37,13 +46,22 @@ test('--json prints one object on stdout, of errors too', async () => {
   expect(bad.exitCode).toBe(2);
 });
 
+test.skipIf(process.platform !== 'linux')('#50 a key or a compilation that finds no room leaves nothing', async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'cli-full-'));
+  const model = fileURLToPath(new URL('../../../test/fixtures/models/wordnet-llama-4m/model.onnx', import.meta.url));
+  // No process of this shell may write a byte to a file.
+  const full = (...args: readonly string[]) =>
+    shell(`trap '' XFSZ; ulimit -f 0; exec "$0" "$1" ${args.map((arg) => `'${arg}'`).join(' ')}`);
+  expect(await full('keys', 'init', join(dir, 'keys'))).toMatchObject({ exitCode: 5 });
+  expect(await full('compile', model, '-o', join(dir, 'x.pack'))).toMatchObject({
+    exitCode: 5,
+    stderr: expect.stringMatching(/^error compiler\/output: .* EFBIG\n$/),
+  });
+  expect(await readdir(dir, { recursive: true })).toEqual(['keys']);
+  await rm(dir, { recursive: true });
+});
+
 test('who reads no further ends a command without a word; a full disk behind stdout is one line', async () => {
-  const shell = (line: string): Promise<Outcome> =>
-    new Promise((resolve) => {
-      const child = execFile('bash', ['-c', line, process.execPath, main], (_error, stdout, stderr) =>
-        resolve({ exitCode: child.exitCode ?? -1, stdout, stderr }),
-      );
-    });
   const cut = await shell('(sleep 0.1; exec "$0" "$1" --version) | :; exit ${PIPESTATUS[0]}');
   expect(cut).toEqual({ exitCode: 0, stdout: '', stderr: '' });
   if (process.platform !== 'linux') return;

@@ -46,9 +46,14 @@ export class Outbox {
     }
   }
 
-  /** From now on it publishes; first everything there is, for an embedded broker starts empty. */
+  /** From now on it publishes; first, and whenever the broker was away, everything there is: it may start empty. */
   async connect(link: Link): Promise<void> {
     this.link = link;
+    link.onReconnect?.(() => void this.sendEverything().catch(this.ports.onError));
+    await this.sendEverything();
+  }
+
+  private async sendEverything(): Promise<void> {
     await this.ports.db.updateTable('desired').set({ published: false }).execute();
     this.send();
   }

@@ -111,7 +111,10 @@ export async function writeKeyPair(
     throw fromSystem(error, dir);
   });
   await writeNew(privateFile, secret, 0o600);
-  await writeNew(publicFile, key.publicKey.pem, 0o644);
+  await writeNew(publicFile, key.publicKey.pem, 0o644).catch(async (error: unknown) => {
+    await rm(privateFile, { force: true }); // nobody has used it; half a pair would be in the way of the next try
+    throw error;
+  });
   return { privateFile, publicFile, keyId: key.publicKey.keyId };
 }
 
@@ -184,10 +187,12 @@ export async function readKeyFile(file: string): Promise<{ readonly text: string
   }
 }
 
-/** Never over anything. @throws {PackError} `pack/key-exists` */
+/** Never over anything, and whole or not at all. @throws {PackError} `pack/key-exists` */
 export async function writeNew(file: string, text: string, mode: number): Promise<void> {
+  let isOurs = false;
   try {
     const handle = await open(file, 'wx', mode);
+    isOurs = true;
     try {
       await handle.chmod(mode); // whatever the umask
       await handle.writeFile(text);
@@ -196,6 +201,7 @@ export async function writeNew(file: string, text: string, mode: number): Promis
       await handle.close();
     }
   } catch (error) {
+    if (isOurs) await rm(file, { force: true });
     if (error instanceof Error && 'code' in error && error.code === 'EEXIST')
       throw new PackError('pack/key-exists', `${file} is there already; keys are never overwritten`, { where: file });
     throw fromSystem(error, file);

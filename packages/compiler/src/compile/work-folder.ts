@@ -51,7 +51,12 @@ async function openFolder(parent: string, { digest, resume }: WorkFolderOptions)
       await mkdir(prefix);
     }
   }
-  await writeFile(join(prefix, OWNER), JSON.stringify({ pid: process.pid, boot: await bootId() }));
+  try {
+    await writeFile(join(prefix, OWNER), JSON.stringify({ pid: process.pid, boot: await bootId() }));
+  } catch (error) {
+    if (!resume) await rm(prefix, { recursive: true, force: true }); // a full disk
+    throw error;
+  }
   return prefix;
 }
 

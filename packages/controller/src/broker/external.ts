@@ -24,8 +24,13 @@ export async function connectExternalBroker(url: string): Promise<Link> {
     });
   }
   client.on('error', () => undefined); // mqtt.js connects again by itself
+  let onReconnect = (): void => undefined;
+  client.on('connect', () => onReconnect());
   return {
     url: shown,
+    onReconnect(act) {
+      onReconnect = act;
+    },
     async attach(receive) {
       client.on('message', (topic, payload) => receive(topic, payload));
       await client.subscribeAsync([...controllerSubscriptions], { qos: 1 });
