@@ -9,6 +9,7 @@ import { intervalOf } from './int8/intervals.ts';
 import { layersInFloat } from './int8/layers-in-float.ts';
 import { rangeOf } from './int8/observed.ts';
 import { type InFloat, onIntegers, type Plan, planInt8, type Role } from './int8/plan.ts';
+import { quantizeSooner } from './int8/quantize-sooner.ts';
 import { isRecurrent } from './int8/recurrent.ts';
 import { spectrumReason } from './int8/spectrum.ts';
 import { type StaticOptions, staticOptions } from './int8/static-options.ts';
@@ -73,6 +74,7 @@ function convertGraph(
     convert(work, node, role);
   }
   connectFloats(work);
+  quantizeSooner(graph);
   const unseen = [...graph.walk()].filter(
     (node) => node.graph !== graph || isRecurrent(node) || spectrumReason(node) !== undefined,
   );

@@ -289,7 +289,7 @@ function gateReaders(graph: Graph, gate: Node): boolean {
 const floatOps = new Map([
   ['LayerNormalization', 'its kernel is float'],
   ['Softmax', 'its kernel is float, and its sums need the range'],
-  ['Resize', 'the uint8 kernel is slower than the float one'],
+  ['Resize', 'the uint8 kernel that interpolates is slower than the float one'],
   ['LSTM', 'a static int8 form does not exist; weights stored in int8'],
   ['GRU', 'a static int8 form does not exist; weights stored in int8'],
   ['RNN', 'a static int8 form does not exist; weights stored in int8'],
