@@ -14,7 +14,12 @@ import { Screen } from './screen.ts';
 
 // The main job on embedded defaults: compile, roll out, measure, refuse what is bad. See the README.
 
-const json = process.argv.includes('--json');
+const args = process.argv.slice(2);
+if (args.some((arg) => arg !== '--json' && arg !== '--verbose')) {
+  process.stderr.write('usage: scripts/demo [--json] [--verbose]\n');
+  process.exit(args.includes('--help') ? 0 : 2);
+}
+const json = args.includes('--json');
 const screen = new Screen(json ? process.stderr : process.stdout);
 const processes = new Processes();
 const work = await mkdtemp(join(tmpdir(), 'flotilla-demo-'));
@@ -27,7 +32,8 @@ try {
   screen.say(`\nEvery step held. ${result.seconds.toFixed(0)} s; demo-report.html shows it.`);
   if (json) process.stdout.write(`${JSON.stringify(result)}\n`);
 } catch (error) {
-  process.stderr.write(`demo failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  process.stderr.write(`demo failed: ${error instanceof Error ? error.message : String(error)}\n`);
+  if (args.includes('--verbose') && error instanceof Error) process.stderr.write(`${error.stack ?? ''}\n`);
   process.exitCode = 1;
 } finally {
   await processes.stopAll();
