@@ -56,6 +56,13 @@ export function gatherTensors(
   }
   if (modules.size + parameters.size + tokens.size === 0)
     throw tensorsError(file.path, 'there is not one pair of lora_A and lora_B');
+  // Some are named for models of other kinds, and one that is there will do: PEFT names `classifier` and `score`.
+  const { modulesToSave } = config;
+  const saved = [...parameters.keys(), ...modules.keys()].some((name) =>
+    modulesToSave.some((module) => `.${name}.`.includes(`.${module}.`)),
+  );
+  if (modulesToSave.length > 0 && !saved)
+    throw tensorsError(file.path, `modules_to_save names ${modulesToSave.join(', ')}, and there are no weights of it`);
   return { modules: wholeModules(modules, config, file.path), parameters, tokens };
 }
 

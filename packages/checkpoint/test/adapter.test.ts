@@ -87,6 +87,19 @@ test.each([
   await expect(openAdapter(dir)).rejects.toThrow(message);
 });
 
+test('#34 a module that is to be saved must be there; of several names one will do', async () => {
+  const put = async (saved: readonly string[], more: { readonly [name: string]: readonly number[] } = {}) => {
+    const config = { peft_type: 'LORA', r: 2, lora_alpha: 4, modules_to_save: saved };
+    await writeFile(join(dir, 'adapter_config.json'), JSON.stringify(config));
+    const pair = { 'x.lora_A.weight': [2, 4], 'x.lora_B.weight': [8, 2] };
+    await writeFile(join(dir, 'adapter_model.safetensors'), safetensors({ ...pair, ...more }));
+    return openAdapter(dir);
+  };
+  await expect(put(['score'])).rejects.toThrow('modules_to_save names score, and there are no weights of it');
+  const { parameters } = await put(['classifier', 'score'], { 'base_model.model.score.weight': [8, 4] });
+  expect([...parameters.keys()]).toEqual(['score.weight']);
+});
+
 test('PEFT’s in-memory names, with the adapter’s own name inside, are understood', async () => {
   await writeFile(join(dir, 'adapter_config.json'), '{"peft_type":"LORA","r":2,"lora_alpha":4}');
   const shapes = {

@@ -15,6 +15,8 @@ import {
 } from '@flotilla/onnx';
 import { encodeNpz, type Tensors } from '@flotilla/runtime';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { NodeError } from '../src/debug/compare-nodes.ts';
+import { firstDivergence } from '../src/debug/first-divergence.ts';
 import { seededRandom } from '../src/calibrate/seeded-random.ts';
 
 const llama = 'test/fixtures/models/wordnet-llama-4m';
@@ -214,3 +216,17 @@ function network(): Model {
     },
   });
 }
+
+describe('what parts', () => {
+  const node = (ownDb: number, i: number): NodeError => ({
+    ...{ node: `n${i}`, op: 'MatMul', tensor: `t${i}`, sqnrDb: ownDb, ownDb, ownGain: 1, nodes: [`n${i}`] },
+  });
+  const alike = [27, 25, 29, 26, 28, 30, 24, 27, 26, 28].map(node);
+  const apart = [60, 20, 45, 30, 55, 25, 50, 35, 40, 58].map(node);
+  test('is far from nodes that err alike, and farther from nodes that do not', () => {
+    expect(firstDivergence(alike, undefined).first).toBeNull();
+    expect(firstDivergence([...alike, node(13, 99)], undefined).first?.node).toBe('n99');
+    expect(firstDivergence([...apart, node(19, 99)], undefined)).toMatchObject({ first: null, floorDb: 15 });
+    expect(firstDivergence([...alike, node(13, 99)], 12).first).toBeNull();
+  });
+});

@@ -12,7 +12,7 @@ import {
   tensorInfo,
 } from '@flotilla/onnx';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { checkBaseModel } from '../src/lora/base-model.ts';
+import { baseWarning, checkBaseModel } from '../src/lora/base-model.ts';
 import { readLoraMap } from '../src/lora/lora-map.ts';
 import { mergeLora } from '../src/lora/merge.ts';
 import { adapter } from './lora-adapter.ts';
@@ -162,6 +162,13 @@ describe('#34 an adapter for another base', () => {
     [undefined, 'gpt2'],
   ])('%s beside %s may be the same', (own, other) => {
     expect(() => checkBaseModel(trained(other), { config: { _name_or_path: own } })).not.toThrow();
+  });
+
+  test('#34 where the model does not say what it is, a warning says that only shapes tell', () => {
+    const adapter = trained('meta-llama/Llama-2-7b');
+    expect(baseWarning(adapter, { config: {}, name: 'mine' })).toContain('was trained for meta-llama/Llama-2-7b; mine');
+    expect(baseWarning(adapter, { config: {}, name: 'llama-2-7b' })).toBeUndefined();
+    expect(baseWarning(adapter, { config: { _name_or_path: 'llama-2-7b' }, name: 'mine' })).toBeUndefined();
   });
 });
 

@@ -1,5 +1,5 @@
 /** Where in its source the engine gave up, which tells a user nothing: `/onnxruntime_src/….h:46 void f(…) `. */
-const PLACE = /\S*onnxruntime\S*\.(?:h|cc|cpp):\d+ .*?\) (?=[A-Z])/g;
+const PLACE = /\S*onnxruntime\S*\.(?:h|cc|cpp):\d+ .*?\) (?=\S)/g;
 const NO_KERNEL = /not a registered function|Could not find an implementation|No Op registered|No opset import/;
 
 /** What ONNX Runtime says, in one line, without its own file's name (`load` has it) and its source's; and how to mend it. */

@@ -38,7 +38,8 @@ export const debug: CommandModule<Globals, Args> = {
       .option('samples', { type: 'number', default: 4, describe: 'Samples that are run at most' })
       .option('floor-db', {
         type: 'number',
-        describe: "Own error, as SQNR, under which a node parts; default: 25 dB under the nodes' median",
+        describe:
+          "Own error, as SQNR, under which a node parts; default: as far under the nodes' median as four deviations of theirs, 10 to 25 dB",
       })
       .option('all', { type: 'boolean', default: false, describe: "Every node, in the graph's order" })
       .example('flotilla debug labels.pack --against rec.onnx --data calibrate/:4', 'where a bad result comes from')

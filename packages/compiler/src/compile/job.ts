@@ -12,7 +12,7 @@ import { type Splits, splitData } from '../splits/split-data.ts';
 import { type Beside, openBeside } from './beside.ts';
 import type { CompileOptions } from './options.ts';
 import { loadBaseWeights } from './load-base.ts';
-import { mergeAdapters } from './merge-adapters.ts';
+import { baseWarnings, mergeAdapters } from './merge-adapters.ts';
 import { recipeWarnings } from './recipe-of.ts';
 import { saveModel } from './save-model.ts';
 import { isSpilled, isUnrun, UNRUN_WARNING } from './size-rules.ts';
@@ -70,7 +70,12 @@ export async function openJob(
       unrun,
       splits: await splitData(data, evaluation, { search: (options.budget ?? []).length > 0 }),
       base,
-      warnings: [...recipeWarnings(options), ...(unrun ? [UNRUN_WARNING] : []), ...(base?.warnings ?? [])],
+      warnings: [
+        ...recipeWarnings(options),
+        ...(unrun ? [UNRUN_WARNING] : []),
+        ...(base?.warnings ?? []),
+        ...(await baseWarnings(source, options)),
+      ],
     };
   } catch (error) {
     await fp32.session.close();

@@ -1,5 +1,5 @@
 import { openAdapter } from '@flotilla/checkpoint';
-import { checkBaseModel } from '../lora/base-model.ts';
+import { baseWarning, checkBaseModel } from '../lora/base-model.ts';
 import { readLoraMap } from '../lora/lora-map.ts';
 import { type MergedModule, mergeLora, type WeightedAdapter } from '../lora/merge.ts';
 import type { CompileOptions } from './options.ts';
@@ -25,4 +25,14 @@ export async function mergeAdapters(
   const merged = mergeLora(model.graph, adapters, { map, combination: loraCombine });
   model.graph.removeDead();
   return merged;
+}
+
+/** Of adapters for a base that cannot be told to be this one. */
+export async function baseWarnings(
+  { folder }: Pick<Source, 'folder'>,
+  { lora = [], loraAnyBase = false }: CompileOptions,
+): Promise<readonly string[]> {
+  if (loraAnyBase) return [];
+  const adapters = await Promise.all(lora.map(({ dir }) => openAdapter(dir)));
+  return adapters.flatMap((adapter) => baseWarning(adapter, folder) ?? []);
 }

@@ -16,6 +16,17 @@ export function checkBaseModel({ dir, config }: LoraAdapter, folder: Pick<ModelF
   throw new CompilerError('compiler/lora-base', message, { where: dir, hint });
 }
 
+/** What the user should know where the model does not say what it is, and only its file's name could tell. */
+export function baseWarning(
+  { dir, config: { baseModel = '' } }: LoraAdapter,
+  { config, name }: Pick<ModelFolder, 'config' | 'name'>,
+): string | undefined {
+  const own = config?.['_name_or_path'];
+  if ((typeof own === 'string' && own !== '') || baseModel === '' || bareName(baseModel) === bareName(name))
+    return undefined;
+  return `${dir} was trained for ${baseModel}; ${name} does not say what it is (no _name_or_path in config.json), so only names of layers and shapes were compared`;
+}
+
 function bareName(name: string): string {
   const last = name.split('/').findLast((part) => part !== '') ?? '';
   return last.toLowerCase().replace(/(?:-unsloth)?-bnb-4bit$/, '');

@@ -90,7 +90,9 @@ export function branchParts(
       throw refusal(
         where,
         `the recipe changes the weights of ${list([home])}, beside which ${plan.module} was trained`,
-        use === 'merged' ? 'compile the base pack with --lora-mode rebuild' : undefined,
+        use === 'merged'
+          ? 'compile the base pack with --lora-mode rebuild'
+          : 'leave rotate-residual, scale-channels, smooth-quant and equalize out of the recipe, or merge the adapter',
       );
     if (use === 'merged' && plan.factors.factors.bias)
       throw refusal(where, `${plan.module} trains a bias, which is no change of weights`);
