@@ -10,3 +10,11 @@ export function nodeKey(graph: Graph, node: Node): string {
   for (const other of graph.walk()) if (other !== node && other.name === node.name) return node.outputs[0] ?? '';
   return node.name === '' ? (node.outputs[0] ?? '') : node.name;
 }
+
+/** What a report calls a node of the graph: its name, or its first output where it has none or shares it. */
+export function nodeLabels(graph: Graph): (node: Node) => string {
+  const seen = new Set<string>(['']);
+  const repeated = new Set<string>(['']);
+  for (const { name } of graph.walk()) (seen.has(name) ? repeated : seen).add(name);
+  return ({ name, outputs }) => (repeated.has(name) ? (outputs[0] ?? name) : name);
+}

@@ -10,6 +10,7 @@ import { cancelTransposes } from './passes/cancel-transposes.ts';
 import { convertInt4 } from './passes/convert-int4.ts';
 import { correctBias } from './passes/correct-bias.ts';
 import { divideToMultiply } from './passes/divide-to-multiply.ts';
+import { einsumToMatMul } from './passes/einsum-to-matmul.ts';
 import { equalize } from './passes/equalize.ts';
 import { eliminateIdentity } from './passes/eliminate-identity.ts';
 import { factorGate } from './passes/factor-gate.ts';
@@ -39,6 +40,7 @@ const passes: readonly Pass[] = [
   mergeDuplicates,
   simplifyShapes,
   foldConstants,
+  einsumToMatMul,
   cancelTransposes,
   eliminateIdentity,
   fuseHardSwish,

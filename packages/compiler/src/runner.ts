@@ -8,6 +8,8 @@ import { openModelSession } from './calibrate/model-session.ts';
 import { CompilerError } from './errors.ts';
 import { Kernels } from './kernels/kernels.ts';
 import type { Note, PassContext, Stage } from './pass.ts';
+import { floatsUnsaid } from './floats-unsaid.ts';
+import { nodeLabels } from './node-key.ts';
 import type { Recipe } from './recipe.ts';
 import { findPass } from './registry.ts';
 import { type RewriteCheck, verifyRewrite } from './verify-rewrite.ts';
@@ -60,9 +62,12 @@ export async function applyRecipe(model: Model, recipe: Recipe, options: ApplyOp
   const { kernels = new Kernels(), unrun = false } = options;
   checkOrder(recipe);
   const work = cloneModel(model);
+  const label = nodeLabels(model.graph);
   const notes: Note[] = [];
   const warnings: string[] = [];
-  const reader = (data: CalibrationData | undefined) => data && (() => inputsOf(data, model.graph.inputs, signal));
+  // Up to IR version 3 initializers are listed among the inputs; nobody feeds those.
+  const fed = model.graph.inputs.filter(({ name }) => !model.graph.initializers.has(name));
+  const reader = (data: CalibrationData | undefined) => data && (() => inputsOf(data, fed, signal));
   const samples = reader(calibrationData);
   let calibration: Calibration | undefined;
   let analysis: Analysis | undefined;
@@ -89,7 +94,7 @@ export async function applyRecipe(model: Model, recipe: Recipe, options: ApplyOp
     const floatModel = cleaned ?? model;
     const context: PassContext = {
       note: (node, reason, outcome = 'kept') => {
-        notes.push({ pass: pass.name, node: node.name, op: node.opType, outcome, reason });
+        notes.push({ pass: pass.name, node: label(node), op: node.opType, outcome, reason });
       },
       warn: (message) => {
         warnings.push(message);
@@ -117,6 +122,8 @@ export async function applyRecipe(model: Model, recipe: Recipe, options: ApplyOp
   }
   cleaned ??= await endRewrites();
   checkModel(work, { allowNan: true });
+  const last = recipe.passes.findLast(({ pass }) => findPass(pass)?.stage === 'convert');
+  if (last) notes.push(...floatsUnsaid(work.graph, notes, { pass: last.pass, label }));
   return { model: work, cleaned, notes, warnings, rewriteCheck, analysis };
 }
 

@@ -133,6 +133,12 @@ test.each<[string, number, NewModel['nodes'][number], { [name: string]: NewTenso
     { a: channel(2), b: channel(1), c: channel(0.5), d: channel(4) },
   ],
   [
+    'GroupNormalization',
+    18,
+    { opType: 'GroupNormalization', inputs: ['x', 'a', 'b'], outputs: ['y'], attributes: { num_groups: { int: 1 } } },
+    { a: tensorFromFloats([1], [2]), b: tensorFromFloats([1], [0.5]) },
+  ],
+  [
     'Scatter',
     9,
     { opType: 'Scatter', inputs: ['x', 'i', 'u'], outputs: ['y'], attributes: { axis: { int: 3 } } },
@@ -178,7 +184,7 @@ test.each([
   ['#20 opset 6', 6, 'Relu', /opset 6/],
   ['GroupNormalization of opset 18', 18, 'GroupNormalization', /scale is per group/],
 ])('%s is refused in words', async (_name, opset, opType, message) => {
-  const inputs = opType === 'Relu' ? ['x'] : ['x', 'a', 'a'];
+  const inputs = opType === 'Relu' ? ['x'] : ['x', 'x', 'x'];
   const node = { opType, inputs, outputs: ['y'], attributes: opType === 'Relu' ? {} : { num_groups: { int: 3 } } };
   await expect(applyRecipe(oneNode(opset, node, { a: channel(1) }), recipe)).rejects.toThrow(message);
 });

@@ -17,6 +17,7 @@ import { nBitsWeight, unfitForNBits } from './nbits.ts';
 import { planned, plannedInt8, plannedNBits } from './planned.ts';
 import { POLICIES, type Policy } from './policy.ts';
 import { dequantize, type QuantizedConstant, quantizedConstant } from './quantized-constant.ts';
+import { unshareWeights } from './unshare-weights.ts';
 import { hasOverflowingPairs } from './weight-range.ts';
 
 /** Part of every cache key: raised whenever the same pack and board would give another graph. */
@@ -93,7 +94,9 @@ export function lowerModel(
   }
   lowered.graph.removeDead();
   if (choices.some(({ kernel }) => MICROSOFT.includes(kernel))) lowered.setOpset('com.microsoft', 1);
-  const exact = !planOnly && hasOverflowingPairs(lowered.graph) ? EXACT_SUMS : {};
+  const overflows = !planOnly && hasOverflowingPairs(lowered.graph);
+  if (overflows) unshareWeights(lowered.graph);
+  const exact = overflows ? EXACT_SUMS : {};
   const all = [...choices, ...fused];
   const spread = all.some(({ kernel }) => kernel === 'MatMulNBits') ? policy.nbitsSpread : 0;
   const memory = lowered.graph.isOutput(IN_PLACE) ? FREED_AT_ONCE : {};
@@ -134,9 +137,22 @@ function lowerReaders(weight: Weight, choices: Choice[]): void {
       if (reader.opType === 'Gemm') stateZeroPoint(weight);
       continue; // ONNX Runtime's own fusion
     }
-    const lowered = lowerReader(weight, reader, output);
-    choices.push({ node: reader.name, op: reader.opType, ...lowered });
+    const behind = isTurn(reader) ? productsBehind(reader) : undefined;
+    const reading = behind ? { value: reader.outputs[0] ?? '', turned: reader } : { value: output };
+    for (const node of behind ?? [reader])
+      choices.push({ node: node.name, op: node.opType, ...lowerReader(weight, node, reading) });
   }
+}
+
+const isTurn = (node: Node): boolean => node.opType === 'Transpose' && node.ints('perm', [1, 0]).join() === '1,0';
+
+/** Products that read the weight through a Transpose, as a head tied to an embedding does; undefined if others do too. */
+function productsBehind(turn: Node): readonly Node[] | undefined {
+  const [value = ''] = turn.outputs;
+  const readers = turn.graph.consumers(value);
+  const isProduct = ({ opType, graph, inputs }: Node): boolean =>
+    opType === 'MatMul' && graph === turn.graph && inputs[1] === value && inputs[0] !== value;
+  return readers.length > 0 && !turn.graph.isOutput(value) && readers.every(isProduct) ? readers : undefined;
 }
 
 /** ONNX Runtime 1.30.0 makes no QGemm of weights whose zero point is left out, though 0 is what that means. */
@@ -155,18 +171,27 @@ const FLOATS_ASKED = 'the model asks for float activations here';
 
 type Kernel = Pick<Choice, 'kernel' | 'reason'>;
 
-function lowerReader(weight: Weight, reader: Node, output: string): Kernel {
-  const matrix = reader.graph === weight.constant.node.graph ? matrixUse(reader, output) : 'it stands in a body';
-  if (typeof matrix === 'string') return expand(weight, reader, output, matrix);
+/** The value by which a node reads a weight, and the Transpose that it comes through. */
+interface Reading {
+  readonly value: string;
+  readonly turned?: Node;
+}
+
+function lowerReader(weight: Weight, reader: Node, { value, turned }: Reading): Kernel {
+  const { node } = weight.constant;
+  const use = reader.graph === node.graph ? matrixUse(reader, value) : 'it stands in a body';
+  const matrix = typeof use !== 'string' && turned && use.kind === 'product' ? { ...use, transposed: true } : use;
+  const output = node.outputs[0] ?? '';
+  if (typeof matrix === 'string') return expand(weight, turned ?? reader, output, matrix);
   const unfit =
     matrix.kind === 'gather'
       ? unfitForGather(weight.constant, reader)
       : unfitForNBits(weight.constant, matrix.transposed);
-  if (unfit !== undefined) return expand(weight, reader, output, unfit);
+  if (unfit !== undefined) return expand(weight, turned ?? reader, output, unfit);
   if (matrix.kind === 'gather') return gatherBlocks(weight, reader);
   // Without a dot product a float product is nearly as fast as a dynamic one, and 4 bits at any level far slower.
   if (weight.isInFloats(reader) && weight.policy.weightOnly === 'dynamic-int8')
-    return expand(weight, reader, output, FLOATS_ASKED);
+    return expand(weight, turned ?? reader, output, FLOATS_ASKED);
   return weight.policy.weightOnly === 'nbits'
     ? matMulNBits(weight, reader, matrix)
     : dynamicInt8(weight, reader, matrix);

@@ -110,7 +110,7 @@ export class Child {
     if (!pending) return;
     if (reply.kind === 'ready') pending.resolve(null);
     else if (reply.kind === 'done') pending.resolve(reply.value);
-    else pending.reject(new RuntimeError(reply.code, reply.message, { where: reply.where }));
+    else pending.reject(new RuntimeError(reply.code, reply.message, { where: reply.where, hint: reply.hint }));
   }
 
   private die(why: Error): void {

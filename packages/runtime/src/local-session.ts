@@ -152,6 +152,13 @@ export class LocalSession implements LoadedSession {
   }
 
   private failed(cause: unknown): RuntimeError {
+    const foreign = this.bare.outputMetadata.filter(({ isTensor }) => !isTensor).map(({ name }) => name);
+    if (cause instanceof Error && cause.message.startsWith(NOT_COPIED) && foreign.length > 0)
+      return new RuntimeError('runtime/run', `no tensor, and cannot be read: output ${foreign.join(', ')}`, {
+        where: this.modelPath,
+        hint: 'export without it, or remove it from the outputs; from scikit-learn: options={"zipmap": False}',
+        cause,
+      });
     return new RuntimeError('runtime/run', engineWords(cause), { where: this.modelPath, cause });
   }
 

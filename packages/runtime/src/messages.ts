@@ -51,6 +51,7 @@ export type Reply =
       readonly code: RuntimeErrorCode;
       readonly message: string;
       readonly where: string | undefined;
+      readonly hint: string | undefined;
     };
 
 /** What the child's guard writes to stderr before it ends the child. */

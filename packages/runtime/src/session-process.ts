@@ -44,6 +44,7 @@ async function answer(request: Request): Promise<void> {
       code: error instanceof RuntimeError ? error.code : (FAILED[request.kind] ?? 'runtime/run'),
       message: error instanceof Error ? error.message : String(error),
       where: error instanceof RuntimeError ? error.where : undefined,
+      hint: error instanceof RuntimeError ? error.hint : undefined,
     });
   }
 }

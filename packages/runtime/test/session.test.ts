@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type LoadedSession, openSession, spawnSession, type Tensors } from '@flotilla/runtime';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { addOne, loop, saved, zeros } from './tiny-models.ts';
+import { addOne, loop, saved, sequence, zeros } from './tiny-models.ts';
 
 const x = (...values: number[]): Tensors => ({
   x: { dtype: 'float32', dims: [values.length / 2, 2], data: Float32Array.from(values) },
@@ -49,6 +49,13 @@ describe.each([
     ['of negative size', { x: { dtype: 'float32', dims: [-1, 2], data: Float32Array.of(1, 2) } }],
   ])('refuses an input that is %s', async (_kind, feeds) => {
     await expect(session.run(feeds)).rejects.toMatchObject({ name: 'RuntimeError', code: 'runtime/input' });
+  });
+
+  test('names an output that is no tensor, and how to do without it', async () => {
+    const foreign = await open(await saved(sequence));
+    const told = { code: 'runtime/run', message: expect.stringContaining('output s'), hint: expect.any(String) };
+    await expect(foreign.run(x(1, 2))).rejects.toMatchObject(told);
+    await foreign.close();
   });
 
   test('measures: counts, percentiles, and stops when told to', async () => {

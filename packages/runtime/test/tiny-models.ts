@@ -109,6 +109,15 @@ export const zeros = model(
   }),
 );
 
+/** Gives a sequence of tensors, which is no tensor. */
+export const sequence = model(
+  graph({
+    nodes: [node('SequenceConstruct', ['x', 'x'], ['s'])],
+    inputs: [valueInfo('x', FLOAT, 'N', 2)],
+    outputs: [message([1, 's'], [2, message([4, message([1, message([1, message([1, FLOAT])])])])])],
+  }),
+);
+
 export async function saved(bytes: Uint8Array): Promise<string> {
   const path = join(await mkdtemp(join(tmpdir(), 'runtime-')), 'model.onnx');
   await writeFile(path, bytes);

@@ -19,7 +19,7 @@ export function unitsOf(graph: Graph): readonly Unit[] {
     const site = node.domain === '' ? weightSite(node.graph, node) : '';
     if (typeof site === 'string' || site.tensor.dtype !== 'float32' || elementCount(site.tensor) < FEWEST_WEIGHTS)
       continue;
-    const weight = node.graph.owner === undefined ? (node.inputs[site.input] ?? '') : nodeKey(graph, node);
+    const weight = node.graph.owner === undefined ? site.value : nodeKey(graph, node);
     byWeight.set(weight, [...(byWeight.get(weight) ?? []), nodeKey(graph, node)]);
   }
   const single = [...byWeight.values()];

@@ -1,15 +1,19 @@
-import type { Graph, Node } from '@flotilla/onnx';
+import { elementCount, type Graph, type Node, type Tensor } from '@flotilla/onnx';
 import { QuantError } from '@flotilla/quant';
 import { z } from 'zod';
 import { CompilerError } from '../errors.ts';
 import { isNamed } from '../node-key.ts';
+import { floatConstant } from '../passes/edit.ts';
+import { isRecurrent, storeRecurrent } from '../passes/int8/recurrent.ts';
+import { type StoredConstants, storeWeights } from '../passes/int8/weights.ts';
+import { linearNode } from '../passes/linear.ts';
 import type { PassContext } from '../pass.ts';
 import { isHead } from './is-head.ts';
 import { isPositionTable } from './position-table.ts';
 import { ahead } from '../kernels/ahead.ts';
 import type { Kernels } from '../kernels/kernels.ts';
 import { type Place, type Storage, storeInt8 } from './store.ts';
-import { sizesAt, type WeightSite, weightSite } from './weight-site.ts';
+import { readInstead, sizesAt, type WeightSite, weightSite } from './weight-site.ts';
 
 /** Which weights a 4-bit pass takes. */
 export const selection = {
@@ -74,13 +78,30 @@ export async function convertWeights(
     const { node, site, key, reason } = planned;
     if (place) done.set(key, place(node.graph));
     const storage = site && done.get(key);
-    if (storage) node.setInput(site.input, storage.value);
+    if (storage) readInstead(site, storage.value);
     if (storage) context.note(node, storage.reason, 'quantized');
     else if (reason !== undefined) context.note(node, reason, 'float');
     if (planned.bytes > 0) context.progress((bytes += planned.bytes), total, 'bytes');
   }
+  storeUnblocked(graph, context, chosen);
   graph.removeDead();
 }
+
+/** Operators whose weights no kernel reads in blocks; int8 by channel is a quarter of the file all the same. */
+function storeUnblocked(graph: Graph, { note }: PassContext, { minElements, only, float }: Selection): void {
+  const stored: StoredConstants = new Map();
+  for (const node of Array.from(graph.walk())) {
+    const linear = node.opType === 'ConvTranspose' ? linearNode(node) : undefined;
+    if (!(linear || isRecurrent(node)) || (only !== undefined && !isNamed(only, node))) continue;
+    const elements = [1, 2].reduce((sum, index) => sum + countElements(floatConstant(node, index)), 0);
+    if (isNamed(float, node)) note(node, 'the recipe keeps it float', 'float');
+    else if (elements < minElements) note(node, `only ${elements} weights`, 'float');
+    else if (linear ? storeWeights(linear, stored) : storeRecurrent(node, stored))
+      note(node, 'int8: its kernel takes no blocks', 'quantized');
+  }
+}
+
+const countElements = (tensor: Tensor | undefined): number => (tensor === undefined ? 0 : elementCount(tensor));
 
 /** What will become of one node. */
 interface Planned {
@@ -104,7 +125,7 @@ function planOf(graph: Graph, chosen: Selection): readonly Planned[] {
     const reason = typeof site === 'string' ? (node.opType === 'Gather' ? undefined : site) : staysFloat(site, chosen);
     const none = { node, site: undefined, reason, value: '', key: '', isFirst: false, bytes: 0 };
     if (typeof site === 'string' || reason !== undefined) return none;
-    const value = node.inputs[site.input] ?? '';
+    const { value } = site;
     // Bodies share nothing with one another.
     const own = node.graph.owner === undefined ? '' : index;
     const key = JSON.stringify([value, site.axis, isNamed(chosen.int8, node), own]);

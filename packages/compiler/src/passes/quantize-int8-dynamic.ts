@@ -62,8 +62,13 @@ export function convertDynamically(
       storeWeights(linear, stored);
     } else if (isRecurrent(node) && storeRecurrent(node, stored))
       note(node, 'its states stay float; weights in int8', 'quantized');
-    else note(node, 'its weights are not float32 constants', 'float');
+    else note(node, floatReason(node), 'float');
   }
+}
+
+function floatReason(node: Node): string {
+  const isConstant = node.inputs.some((value) => value !== '' && node.graph.constant(value) !== undefined);
+  return isConstant ? 'its weights are not float32 constants' : 'both factors are computed at run time';
 }
 
 function storeHalf({ node, weight }: LinearNode, note: PassContext['note']): void {

@@ -123,13 +123,17 @@ function bytesOf(array: Int8Array): Uint8Array {
   return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 }
 
-/** Puts int8 weights behind DequantizeLinear; the node goes on computing in float. */
-export function storeWeights(linear: LinearNode, stored?: StoredConstants): void {
+/**
+ * Puts int8 weights behind DequantizeLinear; the node goes on computing in float.
+ * @returns false where no axis of the weights is that of the output channels; nothing is changed then
+ */
+export function storeWeights(linear: LinearNode, stored?: StoredConstants): boolean {
   const { node, weight } = linear;
   // Grouped ConvTranspose has no single axis of output channels.
   const axis = node.opType === 'ConvTranspose' ? (node.int('group', 1) === 1 ? 1 : undefined) : channelAxis(linear);
-  if (axis === undefined) return;
+  if (axis === undefined) return false;
   storeConstant(node, 1, { weight, axis }, stored);
+  return true;
 }
 
 /** The same in float16; what that cannot hold stays. */

@@ -1,5 +1,5 @@
 import type { Node, ValueType } from '@flotilla/onnx';
-import { tensorFromFloats, tensorFromInts } from '@flotilla/onnx';
+import { floats, tensorFromFloats, tensorFromInts } from '@flotilla/onnx';
 import { CompilerError } from '../../errors.ts';
 
 export type Types = ReadonlyMap<string, ValueType>;
@@ -67,7 +67,7 @@ const table = new Map<string, readonly Conversion[]>([
   ['GridSample', [{ since: 20, convert: gridSampleMode }]],
   ['Scan', [{ since: 9, convert: (node) => refuse(node, 'Scan of opset 8 runs over batches') }]],
   ['DFT', [{ since: 20, convert: dftAxis }]],
-  ['GroupNormalization', [{ since: 21, convert: (node) => refuse(node, 'its scale is per group, later per channel') }]],
+  ['GroupNormalization', [{ since: 21, convert: groupScales }]],
 ]);
 
 function refuse(node: Node, reason: string): never {
@@ -225,6 +225,22 @@ function dftAxis(node: Node): void {
   node.setAttribute('axis', undefined);
   if ((node.inputs[1] ?? '') === '') node.setInput(1, '');
   input(node, 2, 'axis', [], axis);
+}
+
+/** Scale and bias were per group in opset 18, and are per channel from 21 on. */
+function groupScales(node: Node, types: Types): void {
+  const channels = types.get(node.inputs[0] ?? '')?.dims?.[1];
+  for (const index of [1, 2]) {
+    const perGroup = node.graph.constant(node.inputs[index] ?? '');
+    const size = Number(channels) / (perGroup?.dims[0] ?? 0);
+    if (perGroup?.dtype !== 'float32' || typeof channels !== 'number' || !Number.isInteger(size))
+      refuse(node, 'its scale is per group, later per channel, and constants or channels are unknown');
+    const values = floats(perGroup);
+    const spread = Float32Array.from({ length: channels }, (_, channel) => values[Math.floor(channel / size)] ?? 0);
+    const name = node.graph.uniqueName(`${node.inputs[index]}_channels`);
+    node.graph.addInitializer(name, tensorFromFloats([channels], spread));
+    node.setInput(index, name);
+  }
 }
 
 function rename(node: Node, opType: string): Node {

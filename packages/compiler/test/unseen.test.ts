@@ -1,0 +1,124 @@
+import { loadBoard } from '@flotilla/boards';
+import { lowerModel } from '@flotilla/lowering';
+import { buildModel, type NewNode, tensorFromFloats, tensorFromInts, tensorInfo } from '@flotilla/onnx';
+import { expect, test } from 'vitest';
+import { openModelSession } from '../src/calibrate/model-session.ts';
+import { countNodes } from '../src/compile/node-counts.ts';
+import { applyRecipe, builtInRecipe, parseRecipe } from '../src/index.ts';
+import { build, input, node, noise } from './small-models.ts';
+
+const sample = (dims: number[]) => ({
+  async *samples() {
+    yield { inputs: { x: { dtype: 'float32' as const, dims, data: input(dims) } } };
+  },
+});
+
+test.each([
+  ['of IR version 3, which lists every initializer among its inputs', 9, 3],
+  ['whose initializer is the default of an input', 21, 10],
+])('a model %s is calibrated on the inputs that are fed', async (_name, opset, irVersion) => {
+  const source = buildModel({
+    opset,
+    irVersion,
+    inputs: [tensorInfo('x', 'float32', [4, 64]), tensorInfo('gain', 'float32', [1])],
+    outputs: [tensorInfo('y', 'float32', [4, 32])],
+    nodes: [
+      { opType: 'MatMul', inputs: ['x', 'w'], outputs: ['p'] },
+      { opType: 'Mul', inputs: ['p', 'gain'], outputs: ['y'] },
+    ],
+    initializers: { w: noise([64, 32]), gain: tensorFromFloats([1], [2]) },
+  });
+  const { model } = await applyRecipe(source, builtInRecipe('int4', undefined), { calibrationData: sample([4, 64]) });
+  expect([...model.graph.walk({ opType: 'DequantizeLinear' })]).toHaveLength(1);
+});
+
+/** A layer whose weights no kernel takes in blocks, each 1,024 elements or more. */
+const layers: [string, NewNode, number[], { [name: string]: number[] }][] = [
+  ['GRU', node('GRU', ['x', 'w', 'r'], { hidden_size: { int: 16 } }), [5, 1, 24], { w: [1, 48, 24], r: [1, 48, 16] }],
+  [
+    'ConvTranspose',
+    node('ConvTranspose', ['x', 'w'], { strides: { ints: [2, 2] } }),
+    [1, 16, 4, 4],
+    { w: [16, 8, 3, 3] },
+  ],
+];
+
+test.each(layers)('--weights int4 stores a %s in int8', async (_name, layer, dims, shapes) => {
+  const weights = Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, noise(shape)]));
+  const source = build([layer], weights, dims);
+  const { model, notes } = await applyRecipe(source, builtInRecipe('int4', undefined));
+  expect(countNodes(notes)).toMatchObject({ nodes: { quantized: 1, float: 0 }, float: [] });
+  for (const tensor of model.graph.initializers.values()) if (tensor.dims.length > 2) expect(tensor.dtype).toBe('int8');
+  const [before, after] = [await openModelSession(source), await openModelSession(model)];
+  const feeds = { x: { dtype: 'float32' as const, dims, data: input(dims) } };
+  const [[a], [b]] = [Object.values(await before.run(feeds)), Object.values(await after.run(feeds))];
+  await Promise.all([before.close(), after.close()]);
+  for (const [i, value] of (a?.data ?? []).entries()) expect(Number(b?.data[i])).toBeCloseTo(Number(value), 0);
+});
+
+test('an operator that no conversion knows is named among what stays float', async () => {
+  const einsum = node('Einsum', ['x', 'w'], { equation: { string: 'bed,edh->beh' } }, 'y', 'mix');
+  const { notes } = await applyRecipe(
+    build([einsum], { w: noise([4, 32, 16]) }, [2, 4, 32]),
+    builtInRecipe('int8', 'none'),
+  );
+  const reason = 'Einsum has no quantized form here: 2,048 weights stay float';
+  expect(countNodes(notes).float).toEqual([{ node: 'mix', op: 'Einsum', reason }]);
+});
+
+test('nodes without a name, or with a shared one, are counted each', async () => {
+  const source = build(
+    [
+      node('MatMul', ['x', 'a'], {}, 'p', ''),
+      node('MatMul', ['p', 'b'], {}, 'q', ''),
+      node('MatMul', ['q', 'a'], {}, 'r', 'twin'),
+      node('MatMul', ['r', 'b'], {}, 'y', 'twin'),
+    ],
+    { a: noise([32, 32]), b: noise([32, 32]) },
+    [2, 32],
+  );
+  const recipe = parseRecipe('name: t\npasses: [{ pass: convert-int8 }]');
+  const { notes } = await applyRecipe(source, recipe);
+  expect(countNodes(notes).nodes.quantized).toBe(4);
+  expect(new Set(notes.map(({ node: label }) => label))).toEqual(new Set(['p', 'q', 'r', 'y']));
+});
+
+test.each([
+  ['btd,dhk->bhtk', [2, 5, 6], [6, 3, 4]],
+  ['bhtk,hkd->btd', [2, 3, 5, 4], [3, 4, 6]],
+  ['oi,bit->bot', [2, 6, 5], [4, 6], 'w first'],
+  ['bd,d->b', [2, 6], [6]],
+  ['d,dk->k', [6], [6, 3]],
+])('Einsum %s becomes a product with a matrix', async (equation, dims, shape, first = '') => {
+  const inputs = first === '' ? ['x', 'w'] : ['w', 'x'];
+  const source = build([node('Einsum', inputs, { equation: { string: equation } })], { w: noise(shape) }, dims);
+  // The runner compares the outputs.
+  const recipe = parseRecipe('name: t\npasses: [{ pass: einsum-to-matmul }]');
+  const { model, rewriteCheck } = await applyRecipe(source, recipe, { calibrationData: sample(dims) });
+  expect([...model.graph.walk()].map(({ opType }) => opType)).toContain('MatMul');
+  expect([...model.graph.walk({ opType: 'Einsum' })]).toHaveLength(0);
+  expect(rewriteCheck).toMatchObject({ samples: 1, madeUp: false });
+});
+
+test('a head tied to its embedding by a Transpose is quantized, and stays tied', async () => {
+  const nodes = [
+    node('Transpose', ['table'], { perm: { ints: [1, 0] } }, 'head'),
+    node('Gather', ['table', 'ids'], {}, 'rows'),
+    node('Tanh', ['rows'], {}, 'hidden'),
+    node('MatMul', ['hidden', 'head'], {}, 'y', 'logits'),
+  ];
+  const ids = tensorFromInts('int64', [1, 3], [1, 5, 90]);
+  const source = build(nodes, { table: noise([100, 64]), ids }, [1]);
+  const recipe = parseRecipe('name: t\npasses: [{ pass: convert-int4, head: int4 }]');
+  const { model, notes } = await applyRecipe(source, recipe);
+  expect(countNodes(notes)).toMatchObject({ nodes: { quantized: 2, float: 0 } });
+  expect([...model.graph.initializers.values()].filter(({ dtype }) => dtype.includes('float')).length).toBe(1);
+  const lowered = lowerModel(model, await loadBoard('raspberrypi-5'));
+  expect(lowered.choices.map(({ kernel }) => kernel)).toEqual(['GatherBlockQuantized', 'MatMulNBits']);
+  const [portable, fused] = [await openModelSession(model), await openModelSession(lowered.model)];
+  const [[a], [b]] = [Object.values(await portable.run({})), Object.values(await fused.run({}))];
+  await Promise.all([portable.close(), fused.close()]);
+  expect(b?.dims).toEqual([1, 3, 100]);
+  for (const [i, value] of (a?.data ?? []).entries())
+    expect(Math.abs(Number(b?.data[i]) - Number(value))).toBeLessThan(0.1);
+});
