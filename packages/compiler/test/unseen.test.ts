@@ -122,3 +122,17 @@ test('a head tied to its embedding by a Transpose is quantized, and stays tied',
   for (const [i, value] of (a?.data ?? []).entries())
     expect(Math.abs(Number(b?.data[i]) - Number(value))).toBeLessThan(0.1);
 });
+
+test('int8 recipes store an embedding as int8 rows, once, and leave it to a float reader', async () => {
+  const ids = (at: number) => tensorFromInts('int64', [2], [at, 7]);
+  const lookups = [node('Gather', ['table', 'a'], {}, 'p'), node('Gather', ['table', 'b'], {}, 'q', 'second')];
+  const build2 = (last: NewNode) => build([...lookups, last], { table: noise([100, 64]), a: ids(1), b: ids(2) }, [1]);
+  const int8s = async (last: NewNode) => {
+    const { model } = await applyRecipe(build2(last), builtInRecipe('int8', 'dynamic'));
+    return [...model.graph.initializers.values()]
+      .filter(({ dims }) => dims.join() === '100,64')
+      .map(({ dtype }) => dtype);
+  };
+  expect(await int8s(node('Add', ['p', 'q']))).toEqual(['int8']);
+  expect(await int8s(node('Concat', ['p', 'q', 'table'], { axis: { int: 0 } }))).toEqual(['float32']);
+});

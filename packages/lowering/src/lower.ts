@@ -21,7 +21,7 @@ import { unshareWeights } from './unshare-weights.ts';
 import { hasOverflowingPairs } from './weight-range.ts';
 
 /** Part of every cache key: raised whenever the same pack and board would give another graph. */
-export const LOWERING_VERSION = 6;
+export const LOWERING_VERSION = 7;
 
 /**
  * A model's metadata under this key say 'plain' where fused attention was found to give other numbers than its own: it

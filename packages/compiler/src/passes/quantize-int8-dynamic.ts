@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { definePass, type PassContext } from '../pass.ts';
 import { addHalf } from './convert-fp16.ts';
 import { spectrumReason } from './int8/spectrum.ts';
+import { storeTables } from './int8/tables.ts';
 import { isRecurrent, storeRecurrent } from './int8/recurrent.ts';
 import { type StoredConstants, storeWeights } from './int8/weights.ts';
 import { type LinearNode, linearNode } from './linear.ts';
@@ -29,6 +30,7 @@ export const quantizeInt8Dynamic = definePass({
       options.weightRange === 'full' ||
       (options.weightRange === 'auto' && board !== undefined && board.boardClass !== 'x64');
     convertDynamically(Array.from(graph.walk()), { note, full, ...options });
+    if (options.storeConv) storeTables(graph, { note, exclude: options.exclude });
     graph.removeDead();
     return graph;
   },

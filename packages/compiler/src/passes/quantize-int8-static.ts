@@ -10,6 +10,7 @@ import { layersInFloat } from './int8/layers-in-float.ts';
 import { rangeOf } from './int8/observed.ts';
 import { type InFloat, onIntegers, type Plan, planInt8, type Role } from './int8/plan.ts';
 import { quantizeSooner } from './int8/quantize-sooner.ts';
+import { storeTables } from './int8/tables.ts';
 import { isRecurrent } from './int8/recurrent.ts';
 import { spectrumReason } from './int8/spectrum.ts';
 import { type StaticOptions, staticOptions } from './int8/static-options.ts';
@@ -79,6 +80,7 @@ function convertGraph(
     (node) => node.graph !== graph || isRecurrent(node) || spectrumReason(node) !== undefined,
   );
   convertDynamically(unseen, { note, full: range === 'full', storeConv: true, exclude: options.exclude });
+  storeTables(graph, { note, exclude: options.exclude });
   graph.removeDead();
 }
 
