@@ -17,7 +17,6 @@ import { nBitsWeight, unfitForNBits } from './nbits.ts';
 import { planned, plannedInt8, plannedNBits } from './planned.ts';
 import { POLICIES, type Policy } from './policy.ts';
 import { dequantize, type QuantizedConstant, quantizedConstant } from './quantized-constant.ts';
-import { unshareWeights } from './unshare-weights.ts';
 import { hasOverflowingPairs } from './weight-range.ts';
 
 /** Part of every cache key: raised whenever the same pack and board would give another graph. */
@@ -88,15 +87,15 @@ export function lowerModel(
   const fused = describeFused(lowered.graph);
   const inFloats = new Set(namedIn(model.metadata.get(FLOAT_ACTIVATIONS)));
   const dequantizers = [...lowered.graph.walk({ opType: 'DequantizeLinear' })]; // first: the graph changes below
+  // ONNX Runtime cannot make sums exact of weights that are read twice: then none may need it.
+  const pairSafe = dequantizers.some(isShared);
   for (const node of dequantizers) {
     const constant = quantizedConstant(node);
-    if (constant) lowerReaders(new Weight(constant, { policy, inFloats, planOnly }), choices);
+    if (constant) lowerReaders(new Weight(constant, { policy, inFloats, planOnly, pairSafe }), choices);
   }
   lowered.graph.removeDead();
   if (choices.some(({ kernel }) => MICROSOFT.includes(kernel))) lowered.setOpset('com.microsoft', 1);
-  const overflows = !planOnly && hasOverflowingPairs(lowered.graph);
-  if (overflows) unshareWeights(lowered.graph);
-  const exact = overflows ? EXACT_SUMS : {};
+  const exact = !planOnly && hasOverflowingPairs(lowered.graph) ? EXACT_SUMS : {};
   const all = [...choices, ...fused];
   const spread = all.some(({ kernel }) => kernel === 'MatMulNBits') ? policy.nbitsSpread : 0;
   const memory = lowered.graph.isOutput(IN_PLACE) ? FREED_AT_ONCE : {};
@@ -143,6 +142,9 @@ function lowerReaders(weight: Weight, choices: Choice[]): void {
       choices.push({ node: node.name, op: node.opType, ...lowerReader(weight, node, reading) });
   }
 }
+
+const isShared = ({ graph, outputs: [output = ''] }: Node): boolean =>
+  graph.consumers(output).filter(({ opType }) => opType === 'MatMul' || opType === 'Gemm').length > 1;
 
 const isTurn = (node: Node): boolean => node.opType === 'Transpose' && node.ints('perm', [1, 0]).join() === '1,0';
 
@@ -240,7 +242,9 @@ function matMulNBits(weight: Weight, reader: Node, { transposed, bias }: MatrixU
 
 function dynamicInt8(weight: Weight, reader: Node, { transposed, bias }: MatrixUse): Kernel {
   const names = weight.once(`int8 ${transposed}`, () =>
-    weight.addAll({ ...(weight.planOnly ? plannedInt8 : dynamicInt8Weight)(weight.constant, transposed) }),
+    weight.addAll({
+      ...(weight.planOnly ? plannedInt8 : dynamicInt8Weight)(weight.constant, transposed, weight.pairSafe),
+    }),
   );
   const inputs = [reader.inputs[0] ?? '', ...names];
   replaceNode(reader, 'DynamicQuantizeMatMul', bias === '' ? inputs : [...inputs, '', bias], {});
@@ -317,6 +321,8 @@ interface WeightOptions {
   readonly policy: Policy;
   readonly inFloats: ReadonlySet<string>;
   readonly planOnly: boolean;
+  /** int8 weights are scaled so that sums of 16 bits cannot overflow. */
+  readonly pairSafe: boolean;
 }
 
 /** One constant and the forms that were made of it: readers share them, so that tied weights stay tied. */
@@ -324,13 +330,15 @@ class Weight {
   readonly constant: QuantizedConstant;
   readonly policy: Policy;
   readonly planOnly: boolean;
+  readonly pairSafe: boolean;
   private readonly inFloats: ReadonlySet<string>;
   private readonly made = new Map<string, unknown>();
 
-  constructor(constant: QuantizedConstant, { policy, inFloats, planOnly }: WeightOptions) {
+  constructor(constant: QuantizedConstant, { policy, inFloats, planOnly, pairSafe }: WeightOptions) {
     this.constant = constant;
     this.policy = policy;
     this.planOnly = planOnly;
+    this.pairSafe = pairSafe;
     this.inFloats = inFloats;
   }
 

@@ -4,7 +4,7 @@ import { buildModel, tensorFromFloats, tensorFromInts, tensorInfo } from '@floti
 import { expect, test } from 'vitest';
 import { randoms, runOrt } from './run.ts';
 
-test('two products that read one weight, whose sums must be exact, load and run', async () => {
+test('two products that read one weight, whose sums would overflow, are scaled so that it stays one, and load', async () => {
   const product = (input: string, output: string) => ({ opType: 'MatMul', inputs: [input, 'w'], outputs: [output] });
   const model = buildModel({
     opset: 21,
@@ -23,7 +23,7 @@ test('two products that read one weight, whose sums must be exact, load and run'
   });
   const { model: lowered, session, choices } = lowerModel(model, await loadBoard('raspberrypi-4b'));
   expect(choices.map(({ kernel }) => kernel)).toEqual(['DynamicQuantizeMatMul', 'DynamicQuantizeMatMul']);
-  expect(session).toMatchObject({ 'session.x64quantprecision': '1' });
+  expect(session).not.toHaveProperty('session.x64quantprecision');
   const x = { x: { dims: [2, 32], data: randoms(64) } };
   expect(await runOrt(lowered, x, { config: session })).toHaveLength(64);
 });
