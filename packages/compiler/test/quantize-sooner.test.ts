@@ -64,7 +64,6 @@ test('floats are quantized before they are repeated and joined, to the bit', asy
   const before = source([resize('nearest'), concat('u', 'd', 'u')]);
   const after = cloneModel(before);
   quantizeSooner(after.graph);
-
   expect(operators(after)).toBe('Relu Relu QuantizeLinear Resize QuantizeLinear Concat DequantizeLinear');
   expect(await answer(after)).toEqual(await answer(before));
 });
