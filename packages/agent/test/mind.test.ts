@@ -145,6 +145,22 @@ test('#53 a committed model that crashes again and again gives way to the one be
   expect(labels(world)).toMatchObject({ phase: { at: 'rolled-back', reason: 'crash-loop' }, loaded: first.digest });
 });
 
+test('#52 what would not stay loaded, a damaged slot say, is installed anew when it is wanted again', () => {
+  const world = committedWorld();
+  world.behaviours.set(first.digest, { crash: true });
+  world.handle({ kind: 'lost', name: 'labels', digest: first.digest, reason: 'pack-digest', detail: 'x' });
+  world.settle();
+  expect(labels(world)).toMatchObject({ phase: { at: 'failed', reason: 'crash-loop' }, loaded: '' });
+  world.behaviours.delete(first.digest);
+  world.want({ ...first, sequence: 2 });
+  world.settle();
+  expect(labels(world)).toMatchObject({
+    phase: { at: 'committed' },
+    active: { slot: 'b', digest: first.digest },
+    loaded: first.digest,
+  });
+});
+
 test('#53 a device that restarts again and again on one step refuses the release', () => {
   for (const hang of ['test', 'check'] as const) {
     const world = committedWorld();

@@ -21,7 +21,7 @@ export function accept(model: ModelState, release: DesiredRelease, turn: number)
   };
   if (model.phase.at === 'trial' && model.active?.digest === release.digest) return tryAnew(next);
   const { model: settled, effects } = isUpdating(model.phase.at) ? abandon(next) : unchanged(next);
-  if (settled.active?.digest === release.digest) return alreadyThere(settled, effects);
+  if (settled.active?.digest === release.digest && !isLost(model)) return alreadyThere(settled, effects);
   const waiting: ModelState = { ...settled, phase: { at: 'waiting' }, turn };
   return { model: waiting, effects: [...effects, save(waiting), report(waiting)] };
 }
@@ -29,6 +29,11 @@ export function accept(model: ModelState, release: DesiredRelease, turn: number)
 /** Told once and then forgotten: what the device does is not changed by it. */
 function refuse(model: ModelState, detail: string): Out {
   return { model, effects: [{ ...report(model, { reason: 'desired-replayed', detail }), state: 'failed' }] };
+}
+
+/** The slot's model was given up as it would not stay loaded: to want it again is to want it installed anew. */
+function isLost({ phase, loaded }: ModelState): boolean {
+  return phase.at === 'failed' && phase.reason === 'crash-loop' && loaded === '';
 }
 
 /** What is on trial is wanted under another sequence: the timers of the earlier one no longer count. */
