@@ -17,7 +17,7 @@ test('work that others kept from the processor is tried again; work that compute
     for (;;) Math.sqrt(tries);
   };
   expect(() => within(100, busy, late)).toThrow('late');
-  expect(tries).toBeLessThan(4);
+  expect(tries).toBeLessThan(6); // that is, given up: not after the last one
 });
 
 test('what the work throws is thrown', () => {
