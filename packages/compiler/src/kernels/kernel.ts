@@ -82,8 +82,13 @@ function runInMemory(w: Float32Array, work: Exclude<KernelWork, { kind: 'int4' }
   }
 }
 
+/** Kept for the next task: memory that is new costs as much as reading. */
+let room = new Float32Array(0);
+
 function inMemory(weights: Weights): Float32Array {
-  return weights instanceof Float32Array ? weights : readInto(weights, new Float32Array(weights.length));
+  if (weights instanceof Float32Array) return weights;
+  if (room.length < weights.length) room = new Float32Array(weights.length);
+  return readInto(weights, room.subarray(0, weights.length));
 }
 
 function readInto({ fd, offset }: FileWeights, w: Float32Array): Float32Array {

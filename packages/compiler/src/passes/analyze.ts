@@ -11,17 +11,18 @@ const linearOps = new Set(['Conv', 'ConvTranspose', 'Gemm', 'MatMul']);
  * Looks at every float32 constant before anything is converted and refuses NaN by name, and infinity where it would be
  * multiplied. Elsewhere infinity is lawful: masks are made with it. What is remarkable about the weights of linear nodes
  * (outliers, dead or uneven channels, heavy tails) and what formats would lose of them goes into the report. Of models
- * over 512 MB only that much is read whole, so that weights which stream are not read twice.
+ * over 512 MB only that much is read whole, and of models that are not run 16 MB, so that weights which stream are not read
+ * twice: what converts them refuses NaN and infinity as well.
  * @throws {CompilerError} `compiler/weights`
  */
 export const analyze = definePass({
   name: 'analyze',
   stage: 'analyze',
   options: z.strictObject({ allowNan: z.boolean().default(false) }),
-  run(graph, { note, signal, keepAnalysis }, { allowNan }) {
+  run(graph, { note, signal, keepAnalysis, unrun = false }, { allowNan }) {
     const facts: WeightFacts[] = [];
     const seen = new Set<string>();
-    const reader = new TensorReader();
+    const reader = new TensorReader(unrun ? UNRUN_BYTES : undefined);
     for (const node of graph.walk()) {
       signal?.throwIfAborted();
       for (const name of node.inputs) {
@@ -46,6 +47,9 @@ export const analyze = definePass({
     return graph;
   },
 });
+
+/** Of a model too large to be run. */
+const UNRUN_BYTES = 16e6;
 
 function firstUnlawful(values: Float32Array, isWeight: boolean): number {
   for (let i = 0; i < values.length; i++) {

@@ -14,7 +14,7 @@ import {
 import { LARGEST, SMALLEST } from './grid.ts';
 
 /** Weights of a block that the search's loop takes at a time. */
-export const AT_ONCE = 4;
+export const AT_ONCE = 8;
 
 /** What differs from program to program. */
 export interface BlockProgram {
@@ -74,6 +74,7 @@ export function assembleBlocks(program: BlockProgram): Uint8Array {
     ...v.check.set(f32x4.const(0)),
     ...count(v.b, v.blocks.get, 1, [
       ...v.length.set(i32.select(i32.ltU(left, block), left, block)),
+      ...v.end.set(i32.add(v.pairs, i32.mul(v.length.get, i32.const(16)))),
       ...v.ownParts.set(i32.add(v.parts, i32.mul(v.b.get, i32.mul(roundedUp(block), i32.const(2))))),
       ...count(v.lane, v.lanes.get, LANES, perBlocks),
     ]),
@@ -110,6 +111,8 @@ function variables(code: FunctionCode) {
       length: int(),
       blocks: int(),
       ownParts: int(),
+      pair: int(),
+      end: int(),
       lanes: int(),
       row: int(),
     },
@@ -272,8 +275,8 @@ function twice(value: Code, { bits }: Variables): Code {
   ];
 }
 
-function pairAt({ pairs, k }: Variables, next = 0): Code {
-  return i32.add(pairs, i32.mul(i32.add(k.get, i32.const(next)), i32.const(16)));
+function pairAt({ pairs, k }: Variables): Code {
+  return i32.add(pairs, i32.mul(k.get, i32.const(16)));
 }
 
 /**
@@ -293,19 +296,19 @@ function toIntegers({ weighted }: BlockProgram, v: Variables): Code {
       ...bits.set(integer(0)),
       ...weight.set(v128.or(v128.and(bits.get, i32x4.const(0xffff)), i32x4.shiftLeft(integer(1), 16))),
       ...v128.store(pairAt(v), weight.get),
-      ...(weighted ? v128.store(i32.add(pairAt(v), i32.const(16)), i16x8.mulShare(weight.get, partAt(v))) : []),
+      ...(weighted ? v128.store(i32.add(pairAt(v), i32.const(16)), i16x8.mulShare(weight.get, partAt(v, k.get))) : []),
     ]),
   ];
 }
 
 /** The costs of two columns, for all lanes. */
-function partAt({ ownParts, k }: Variables, next = 0): Code {
-  return i32x4.loadSplat(i32.add(ownParts.get, i32.mul(i32.add(k.get, i32.const(next)), i32.const(2))));
+function partAt({ ownParts }: Variables, column: Code, next = 0): Code {
+  return i32x4.loadSplat(i32.add(ownParts.get, i32.mul(column, i32.const(2))), 2 * next);
 }
 
 /** What the share and the zero point gain, and whether that is the most so far. */
 function tryGrid(program: BlockProgram, v: Variables): Code {
-  const { best, better, share, chosenShare, tried, chosenZero, costly, wl, ll, usable, bottom, top, k, length } = v;
+  const { best, better, share, chosenShare, tried, chosenZero, costly, wl, ll, usable, bottom, top } = v;
   const lowest = program.symmetric ? f32x4.const(-8) : f32x4.neg(tried.get);
   const isZeroThere = v128.and(f32x4.ge(f32x4.const(0), bottom.get), f32x4.ge(top.get, f32x4.const(0)));
   return [
@@ -318,7 +321,13 @@ function tryGrid(program: BlockProgram, v: Variables): Code {
     ...top.set(twice(top.get, v)),
     ...wl.set(f32x4.const(0)),
     ...ll.set(f32x4.const(0)),
-    ...count(k, length.get, AT_ONCE, [...addUp(program, v, 0), ...addUp(program, v, 2)]),
+    ...count(
+      v.pair,
+      v.end.get,
+      16 * AT_ONCE,
+      [0, 2, 4, 6].flatMap((next) => addUp(program, v, next)),
+      v.pairs,
+    ),
     ...costly.set(f32x4.fromInt(wl.get)),
     ...costly.set(f32x4.mul(costly.get, f32x4.div(costly.get, f32x4.fromInt(ll.get)))),
     ...better.set(v128.and(better.get, f32x4.gt(costly.get, best.get))),
@@ -332,12 +341,13 @@ function tryGrid(program: BlockProgram, v: Variables): Code {
 function addUp({ weighted }: BlockProgram, v: Variables, next: number): Code {
   const { weight, rounded, factor, bottom, top, level, wl, ll } = v;
   const half = i16x8.const(2 ** (FRACTION - 1));
-  const product = weighted ? v128.load(i32.add(pairAt(v, next), i32.const(16))) : weight.get;
+  const column = i32.divU(i32.sub(v.pair.get, v.pairs), i32.const(16));
+  const product = weighted ? v128.load(v.pair.get, 16 * next + 16) : weight.get;
   const square = weighted
-    ? i32x4.dot(partAt(v, next), i16x8.mul(level.get, level.get))
+    ? i32x4.dot(partAt(v, column, next), i16x8.mul(level.get, level.get))
     : i32x4.dot(level.get, level.get);
   return [
-    ...weight.set(v128.load(pairAt(v, next))),
+    ...weight.set(v128.load(v.pair.get, 16 * next)),
     ...rounded.set(i16x8.shiftRight(i16x8.add(i16x8.mulShare(weight.get, factor.get), half), FRACTION)),
     ...level.set(i16x8.min(i16x8.max(rounded.get, bottom.get), top.get)),
     ...wl.set(i32x4.add(wl.get, i32x4.dot(product, level.get))),

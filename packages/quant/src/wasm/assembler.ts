@@ -24,7 +24,6 @@ export const i32 = {
   divU: binary(0x6e),
   remU: binary(0x70),
   ltU: binary(0x49),
-  geU: binary(0x4f),
   load: (address: Code): Code => [...address, 0x28, 0, 0],
   /** `condition ? a : b`; both are computed. */
   select: (condition: Code, a: Code, b: Code): Code => [...a, ...b, ...condition, 0x1b],
@@ -32,7 +31,7 @@ export const i32 = {
 
 /** 128 bits, whatever they are; a mask is all ones or all zeros in each lane. */
 export const v128 = {
-  load: (address: Code): Code => [...address, ...simd(0x00), 0, 0],
+  load: (address: Code, offset = 0): Code => [...address, ...simd(0x00), 0, ...unsigned(offset)],
   store: (address: Code, value: Code): Code => [...address, ...value, ...simd(0x0b), 0, 0],
   /** The lowest 8 bytes. */
   storeHalf: (address: Code, value: Code): Code => [...address, ...value, ...simd(0x5b), 0, 0, 0],
@@ -69,7 +68,7 @@ export const i16x8 = {
 export const i32x4 = {
   const: (value: number): Code => constant(Int32Array.of(value), 4),
   /** One number for all lanes. */
-  loadSplat: (address: Code): Code => [...address, ...simd(0x09), 0, 0],
+  loadSplat: (address: Code, offset = 0): Code => [...address, ...simd(0x09), 0, ...unsigned(offset)],
   add: binarySimd(0xae),
   shiftLeft: (value: Code, bits: number): Code => [...value, ...i32.const(bits), ...simd(0xab)],
   shiftRightUnsigned: (value: Code, bits: number): Code => [...value, ...i32.const(bits), ...simd(0xad)],
@@ -136,11 +135,11 @@ function shuffled(a: Code, b: Code, first: number, second: number): Code {
   return [...a, ...b, ...simd(0x0d), ...places];
 }
 
-/** `for (at = 0; at < end; at += step) body` */
-export function count(at: Local, end: Code, step: number, body: Code): Code {
-  const leave = [...at.get, ...end, 0x4f, 0x0d, 1];
+/** `for (at = start; at < end; at += step) body`; a start that is left out is 0. */
+export function count(at: Local, end: Code, step: number, body: Code, start: Code = i32.const(0)): Code {
+  const goesOn = i32.ltU(at.get, end);
   const next = at.set(i32.add(at.get, i32.const(step)));
-  return [...at.set(i32.const(0)), 0x02, 0x40, 0x03, 0x40, ...leave, ...body, ...next, 0x0c, 0, 0x0b, 0x0b];
+  return [...at.set(start), ...when(goesOn, [0x03, 0x40, ...body, ...next, ...goesOn, 0x0d, 0, 0x0b])];
 }
 
 export const when = (condition: Code, body: Code): Code => [...condition, 0x04, 0x40, ...body, 0x0b];
