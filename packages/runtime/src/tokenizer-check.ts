@@ -4,6 +4,7 @@ type Json = { readonly [key: string]: unknown };
 
 /** The longest of real pre-tokenizers has under 500 characters; V8 takes minutes and gigabytes for one of millions. */
 const MOST_PATTERN = 10_000;
+const TYPES: ReadonlySet<string> = new Set(['BPE', 'WordPiece', 'Unigram', 'WordLevel']);
 /** Vocabularies end below 300,000; ids are places in lists. */
 const MOST_ID = 2 ** 24;
 
@@ -15,6 +16,10 @@ const MOST_ID = 2 ** 24;
 export function checkTokenizer(tokenizer: Json): void {
   for (const part of ['normalizer', 'pre_tokenizer', 'post_processor', 'decoder']) checkPatterns(tokenizer[part], 0);
   const model = tokenizer['model'];
+  // The library would read it as another one. Old files state none.
+  const type = isObject(model) ? model['type'] : undefined;
+  if (typeof type === 'string' && !TYPES.has(type))
+    throw refuse(`model type ${JSON.stringify(type)}; known are ${[...TYPES].join(', ')}`);
   if (!isObject(model) || !isObject(model['vocab'])) return; // a list's ids are its places
   checkIds(model['vocab']);
   // Where words are marked at their ends, parts are not joined as they stand.

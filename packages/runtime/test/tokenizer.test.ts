@@ -30,6 +30,7 @@ describe('a tokenizer.json', () => {
     ['an id far away', ({ model }) => set(model.vocab, 'zz', 1e12), 'has the id 1000000000000'],
     ['an id that is no number', ({ model }) => set(model.vocab, 'zz', '7'), 'has the id "7"'],
     ['merges in a circle', ({ model }) => set(model, 'merges', ['a b', 'ab a', 'aba ab', 'b a']), 'makes no token'],
+    ['a type that is none', ({ model }) => set(model, 'type', 'Nope'), 'model type "Nope"; known are BPE'],
     ['a merge of three', ({ model }) => set(model, 'merges', ['a b c']), 'has not two parts'],
     [
       'a pattern of 50 MB',
