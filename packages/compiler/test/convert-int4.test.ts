@@ -190,6 +190,26 @@ test('with calibration data the layers’ outputs err less than by rounding to n
   ).rejects.toThrow('GPTQ needs calibration data');
 });
 
+test('layers taken in turn make up for what those before have lost', async () => {
+  const nodes = [
+    node('MatMul', ['x', 'w'], {}, 'a', 'first'),
+    node('Tanh', ['a'], {}, 'b'),
+    node('MatMul', ['b', 'v'], {}, 'c', 'second'),
+    node('Relu', ['c'], {}, 'd'),
+    node('MatMul', ['d', 'u']),
+  ];
+  const dims = [256, 64];
+  const build1 = () => build(nodes, { w: noise([64, 64]), v: noise([64, 64]), u: noise([64, 48]) }, dims);
+  const before = await run(build1(), dims);
+  const errorOf = async (options: object): Promise<number> => {
+    const model = build1();
+    await convert(model, { method: 'gptq', ...options }, [{ x: { dtype: 'float32', dims, data: input(dims) } }]);
+    const after = await run(model, dims);
+    return energy(after.map((value, i) => value - before[i]!));
+  };
+  expect(await errorOf({ inTurn: true })).toBeLessThan(0.7 * (await errorOf({ inTurn: false })));
+});
+
 type Attributes = { readonly [name: string]: number };
 type Made = { readonly node: string; readonly outcome: Outcome | undefined; readonly reason: string };
 

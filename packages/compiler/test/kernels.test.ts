@@ -30,6 +30,7 @@ const options = {
   symmetric: false,
   clip: 'none',
   bf16Scales: false,
+  cross: undefined,
   sweeps: 0,
   hessian: undefined,
   importance: undefined,

@@ -31,6 +31,7 @@ export {
 } from './nf4/blocks.ts';
 export { type NestedAbsMax, nestAbsMax, unnestAbsMax } from './nf4/nested.ts';
 export { factorHessian, type HessianFactor } from './linalg/hessian.ts';
+export { shiftWeights } from './linalg/input-shift.ts';
 export { scaleToMagnitude } from './lora/dora.ts';
 export { fourBitLevels } from './nf4/levels.ts';
 export { Rotation } from './linalg/rotation.ts';

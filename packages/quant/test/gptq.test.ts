@@ -7,6 +7,7 @@ import {
   gptqInt4,
   packNibbles,
   quantizeInt4,
+  shiftWeights,
   unpackNibbles,
 } from '@flotilla/quant';
 import { expect, test } from 'vitest';
@@ -88,6 +89,48 @@ test('an input that was always 0 does no harm', () => {
 test('a layer that only ever saw zeros is rounded to nearest', () => {
   const silent = factorHessian(new Float64Array(cols * cols), cols);
   expect(gptqInt4(w, silent, options)).toEqual(quantizeInt4(w, options));
+});
+
+test('weights shifted for what the input has lost, by hand: W + W·C·H⁻¹', () => {
+  // H⁻¹ is [[4, −1], [−1, 2]] / 7, its columns walked in the other order; W·C is [14, 7], then [7, 7].
+  const two = factorHessian(Float64Array.of(2, 1, 1, 4), 2, 0);
+  const cross = Float64Array.of(0, 7, 7, 0);
+  const moved = shiftWeights(Float32Array.of(1, 2, 1, 1), two, cross);
+  for (const [i, value] of [1 + 7, 2 + 0, 1 + 3, 1 + 1].entries()) expect(moved[i]).toBeCloseTo(value, 5);
+  expect(() => shiftWeights(w, factor, cross)).toThrow(expect.objectContaining({ code: 'quant/shape' }));
+});
+
+test('no other weights come nearer to what the layer gave before its input changed', () => {
+  const samples = 60;
+  const x = Float64Array.from({ length: samples * cols }, (_, i) => Math.sin(i * i * 0.37));
+  const now = x.map((value, i) => 0.9 * value + 0.2 * Math.cos(i * 1.7));
+  const [along, cross] = [new Float64Array(cols * cols), new Float64Array(cols * cols)];
+  for (let s = 0; s < samples * cols; s += cols) {
+    for (let i = 0; i < cols; i++) {
+      for (let j = 0; j < cols; j++) {
+        along[i * cols + j]! += now[s + i]! * now[s + j]!;
+        cross[i * cols + j]! += (x[s + i]! - now[s + i]!) * now[s + j]!;
+      }
+    }
+  }
+  const moved = shiftWeights(w, factorHessian(along, cols, 0), cross);
+  const row = (weights: Float32Array, r: number, of: Float64Array, s: number): number =>
+    weights.subarray(r * cols, (r + 1) * cols).reduce((sum, weight, k) => sum + weight * of[s * cols + k]!, 0);
+  const [lost, left] = [w, moved].map((weights) => {
+    let sum = 0;
+    for (let s = 0; s < samples; s++)
+      for (let r = 0; r < rows; r++) sum += (row(weights, r, now, s) - row(w, r, x, s)) ** 2;
+    return sum;
+  });
+  expect(left).toBeLessThan(0.9 * lost!);
+  // At the least of a sum of squares, what is left lies across every input.
+  for (let r = 0; r < rows; r++) {
+    for (let k = 0; k < cols; k++) {
+      let slope = 0;
+      for (let s = 0; s < samples; s++) slope += (row(moved, r, now, s) - row(w, r, x, s)) * now[s * cols + k]!;
+      expect(Math.abs(slope)).toBeLessThan(1e-3);
+    }
+  }
 });
 
 test('a Hessian with NaN, or of another size is refused', () => {

@@ -1,4 +1,12 @@
-import { factorHessian, gptqInt4, type Int4Blocks, packNibbles, quantizeInt4, unpackNibbles } from '@flotilla/quant';
+import {
+  factorHessian,
+  gptqInt4,
+  type Int4Blocks,
+  packNibbles,
+  quantizeInt4,
+  shiftWeights,
+  unpackNibbles,
+} from '@flotilla/quant';
 
 export interface BlockOptions {
   readonly rows: number;
@@ -12,6 +20,8 @@ export interface BlockOptions {
   readonly hessian: Float64Array | undefined;
   /** `[cols]`: what an error in each column costs; undefined: all the same. GPTQ takes it from the Hessian. */
   readonly importance: Float64Array | undefined;
+  /** `Σ (x − x̂)·x̂ᵀ`, `[cols, cols]`: GPTQ makes up for what the input has lost; see `shiftWeights`. */
+  readonly cross: Float64Array | undefined;
   /** Rounds of coordinate descent behind GPTQ's walk. */
   readonly sweeps: number;
 }
@@ -33,17 +43,18 @@ export function diagonal(hessian: Float64Array, cols: number): Float64Array {
  * per kernel position, each with the same inputs but for the border.
  */
 function gptqBlocks(w: Float32Array, options: BlockOptions, hessian: Float64Array): Int4Blocks {
-  const { rows, cols, inner, block, symmetric, clip, bf16Scales, sweeps } = options;
+  const { rows, cols, inner, block, symmetric, clip, bf16Scales, cross, sweeps } = options;
   const perRow = Math.ceil(cols / block);
   const q = new Uint8Array(w.length);
   const scale = new Float32Array(rows * perRow * inner);
   const zeroPoint = new Uint8Array(scale.length);
   const factor = factorHessian(hessian, cols);
   for (const { outputs, at } of matrices(rows, inner)) {
-    const matrix = new Float32Array(outputs * cols);
+    const given = new Float32Array(outputs * cols);
     for (let o = 0; o < outputs; o++) {
-      for (let k = 0; k < cols; k++) matrix[o * cols + k] = w[at(o, k, cols)] ?? 0;
+      for (let k = 0; k < cols; k++) given[o * cols + k] = w[at(o, k, cols)] ?? 0;
     }
+    const matrix = cross ? shiftWeights(given, factor, cross) : given;
     const made = gptqInt4(matrix, factor, { rows: outputs, cols, block, symmetric, clip, bf16Scales, sweeps });
     const levels = unpackNibbles(made.q, matrix.length);
     const zeros = made.zeroPoint && unpackNibbles(made.zeroPoint, outputs * perRow);

@@ -41,6 +41,9 @@ export type Selection = z.output<typeof selectionSchema>;
 /** Makes the 4-bit form of one weight. */
 export type Store = (site: WeightSite, name: string) => Promise<Place>;
 
+/** Whether a node's form is asked for only when all before it have theirs in the graph. */
+export type Waits = (node: Node) => boolean;
+
 /** The weights that a selection takes, in the graph's order. */
 export function chosenSites(graph: Graph, chosen: Selection): WeightSite[] {
   return candidates(graph, chosen).flatMap((node) => {
@@ -59,6 +62,7 @@ export async function convertWeights(
   context: PassContext,
   chosen: Selection,
   store: Store,
+  waits?: Waits,
 ): Promise<void> {
   const opset = graph.model.opset.get('') ?? 0;
   if (opset < 21) {
@@ -74,7 +78,12 @@ export async function convertWeights(
   const done = new Map<string, Storage>();
   let bytes = 0;
   // Forms are made ahead, on threads; they are put in one by one in the graph's order, so names come out the same.
-  for await (const [planned, place] of ahead(plan, { width: kernels.width, start, signal })) {
+  for await (const [planned, place] of ahead(plan, {
+    width: kernels.width,
+    start,
+    waits: waits && (({ node, isFirst }) => isFirst && waits(node)),
+    signal,
+  })) {
     const { node, site, key, reason } = planned;
     if (place) done.set(key, place(node.graph));
     const storage = site && done.get(key);

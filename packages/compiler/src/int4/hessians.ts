@@ -37,7 +37,8 @@ export async function collectHessians(
   for (const site of sites) {
     const value = activationOf(site);
     if (value === undefined || outputs.has(value)) continue;
-    outputs.set(value, addGram(probe.graph, value, site.node, site.tensor.dims[site.axis] ?? 0));
+    const rows = addRows(probe.graph, value, site.node, site.tensor.dims[site.axis] ?? 0);
+    outputs.set(value, addGram(probe.graph, rows, rows));
   }
   if (outputs.size === 0 || !context.samples) return sums;
   probe.graph.setOutputs([...outputs.values()].map((name) => ({ name, type: undefined })));
@@ -59,31 +60,33 @@ export async function collectHessians(
   return sums;
 }
 
-/** Adds `xᵀx` of a value, flattened to `[rows, cols]`: a convolution's channels go last first. Returns the output's name. */
-function addGram(graph: Graph, value: string, { opType }: Node, cols: number): string {
-  const add = (op: string, inputs: readonly string[], attributes = {}): string => {
-    const output = graph.uniqueName(`gram_${op}`);
-    graph.addNode({ opType: op, inputs, outputs: [output], attributes });
-    return output;
-  };
+/** Adds a value flattened to `[rows, cols]`: a convolution's channels go last first. Returns its name. */
+export function addRows(graph: Graph, value: string, { opType }: Node, cols: number): string {
   const shape = graph.uniqueName('gram_shape');
-  let rows: string;
-  if (opType === 'Conv') {
-    // [N, C, …] → [N, C, rest] → [N, rest, C] → [rows, C], for any number of spatial axes.
-    const merged = graph.uniqueName('gram_merged');
-    graph.addInitializer(merged, tensorFromInts('int64', [3], [0, cols, -1]));
-    rows = add('Transpose', [add('Reshape', [value, merged])], { perm: { ints: [0, 2, 1] } });
-  } else {
-    rows = value;
-  }
   graph.addInitializer(shape, tensorFromInts('int64', [2], [-1, cols]));
-  const flat = add('Reshape', [rows, shape]);
-  return add('MatMul', [add('Transpose', [flat], { perm: { ints: [1, 0] } }), flat]);
+  if (opType !== 'Conv') return add(graph, 'Reshape', [value, shape]);
+  // [N, C, …] → [N, C, rest] → [N, rest, C] → [rows, C], for any number of spatial axes.
+  const merged = graph.uniqueName('gram_merged');
+  graph.addInitializer(merged, tensorFromInts('int64', [3], [0, cols, -1]));
+  const channels = add(graph, 'Reshape', [value, merged]);
+  return add(graph, 'Reshape', [add(graph, 'Transpose', [channels], { perm: { ints: [0, 2, 1] } }), shape]);
 }
 
-function addTo(sums: Map<string, Float64Array>, value: string, gram: TensorValue | undefined): void {
+/** Adds `aᵀb` of two values with as many rows. Returns its name. */
+export function addGram(graph: Graph, a: string, b: string): string {
+  return add(graph, 'MatMul', [add(graph, 'Transpose', [a], { perm: { ints: [1, 0] } }), b]);
+}
+
+function add(graph: Graph, opType: string, inputs: readonly string[], attributes = {}): string {
+  const output = graph.uniqueName(`gram_${opType}`);
+  graph.addNode({ opType, inputs, outputs: [output], attributes });
+  return output;
+}
+
+/** Adds a product of one sample to the sum under its name. */
+export function addTo(sums: Map<string, Float64Array>, name: string, gram: TensorValue | undefined): void {
   if (gram?.dtype !== 'float32') return;
-  const sum = sums.get(value);
-  if (!sum) sums.set(value, Float64Array.from(gram.data));
+  const sum = sums.get(name);
+  if (!sum) sums.set(name, Float64Array.from(gram.data));
   else for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] ?? 0) + (gram.data[i] ?? 0);
 }

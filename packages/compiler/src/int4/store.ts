@@ -31,8 +31,8 @@ export async function storeInt4(
   options: Omit<BlockOptions, 'rows' | 'cols' | 'inner'>,
 ): Promise<Place> {
   const { tensor, axis } = site;
-  const { hessian, importance, ...plain } = options;
-  const steered = hessian ? 'gptq' : importance ? 'awq' : 'no';
+  const { hessian, importance, cross, ...plain } = options;
+  const steered = cross ? 'in turn' : hessian ? 'gptq' : importance ? 'awq' : 'no';
   const key = keyOf(site, name, { ...plain, steered });
   const [q, scale, zeroPoint] = await kernels.int4(key, tensor, axis, options);
   const attributes = { axis: { int: axis }, block_size: { int: options.block } };

@@ -7,10 +7,13 @@ export async function* ahead<Item, Result>(
   {
     width,
     start,
+    waits,
     signal,
   }: {
     readonly width: number;
     readonly start: (item: Item) => Promise<Result>;
+    /** Whether an item is started only when the caller is done with all before it. */
+    readonly waits?: ((item: Item) => boolean) | undefined;
     readonly signal: AbortSignal | undefined;
   },
 ): AsyncGenerator<readonly [Item, Result]> {
@@ -18,6 +21,10 @@ export async function* ahead<Item, Result>(
   try {
     for (const item of items) {
       signal?.throwIfAborted();
+      while (underway.length > 0 && waits?.(item)) {
+        const first = underway.shift();
+        if (first) yield [first.item, await first.result];
+      }
       const result = start(item);
       result.catch(() => {}); // its turn to be told comes
       underway.push({ item, result });

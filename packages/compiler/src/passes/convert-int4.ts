@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import { CompilerError } from '../errors.ts';
-import { chosenSites, convertWeights, selection } from '../int4/convert-weights.ts';
+import { chosenSites, convertWeights, selection, type Store } from '../int4/convert-weights.ts';
 import { activationOf, collectHessians, type Hessians } from '../int4/hessians.ts';
+import { InTurn } from '../int4/in-turn.ts';
 import { blockFor, diagonal } from '../int4/blocks-of.ts';
 import { keepActivationsFloat } from '../int4/float-activations.ts';
 import { readersGram } from '../int4/readers-gram.ts';
@@ -23,12 +24,18 @@ const options = z.strictObject({
    */
   method: z.enum(['auto', 'rtn', 'hqq', 'gptq', 'awq']).default('auto'),
   /**
-   * Calibration samples that gptq and awq look at. Default 32, of token ids 256: a sample of those is few vectors, where a
-   * picture has thousands.
+   * Calibration samples that gptq and awq look at. Default 32, of token ids 256 (in turn 128): a sample of those is few
+   * vectors, where a picture has thousands.
    */
   samples: z.int().min(1).optional(),
   /** Rounds in which gptq looks back at what it has rounded; see `descend`. Default 4 where gptq is asked for, else 0. */
   sweeps: z.int().min(0).optional(),
+  /**
+   * gptq takes layers first to last, each with its inputs as the rounded layers before it leave them, and so that it makes
+   * up for what those have lost; off: with the float model's inputs. Default: on where gptq is asked for and the model
+   * reads tokens. Each group of layers costs a run of the samples.
+   */
+  inTurn: z.boolean().optional(),
   /** mse: each block's range is fitted for the least squared error; none: all of it. hqq has its own. */
   clip: z.enum(['mse', 'none']).default('mse'),
   /** Scales that bfloat16 holds exactly: ARM's symmetric kernels cut them to that (kernels: they then lose nothing). */
@@ -62,14 +69,18 @@ export const convertInt4 = definePass({
     }
     const sites = chosenSites(graph, chosen);
     const nodes = sites.map(({ node }) => node);
-    const { samples = await enoughSamples(context), sweeps = asked === 'gptq' ? 4 : 0 } = chosen;
-    const hessians: Hessians = steered ? await collectHessians(sites, context, samples) : new Map();
+    const isText = steered && (await readsTokens(context));
+    const { inTurn = asked === 'gptq' && isText, sweeps = asked === 'gptq' ? 4 : 0 } = chosen;
+    const { samples = isText ? (inTurn ? 128 : 256) : 32 } = chosen;
+    const turns = inTurn && method === 'gptq' ? new InTurn(sites, context, samples) : undefined;
+    const hessians: Hessians = steered && !turns ? await collectHessians(sites, context, samples) : new Map();
     const float = context.floatModel.graph;
     const grams = new Map(sites.map((site) => [site.node, method === 'hqq' ? undefined : readersGram(float, site)]));
     const clip = method === 'hqq' ? 'hqq' : chosen.clip;
-    await convertWeights(graph, context, chosen, (site, name) => {
+    const store: Store = async (site, name) => {
       const { cols } = sizesAt(site.tensor.dims, site.axis);
-      const hessian = hessians.get(activationOf(site) ?? '');
+      const turn = await turns?.steering(graph, site);
+      const hessian = turn?.hessian ?? hessians.get(activationOf(site) ?? '');
       return storeInt4(context.kernels, site, name, {
         block: blockFor(cols, chosen.block),
         symmetric,
@@ -77,9 +88,12 @@ export const convertInt4 = definePass({
         bf16Scales,
         hessian: method === 'gptq' ? (grams.get(site.node) ?? hessian) : grams.get(site.node),
         importance: method === 'awq' ? hessian && diagonal(hessian, cols) : undefined,
+        // What has other readers, with other inputs, cannot make up for what this one's has lost.
+        cross: float.consumers(name).length > 1 ? undefined : turn?.cross,
         sweeps,
       });
-    });
+    };
+    await convertWeights(graph, context, chosen, store, turns && ((node) => turns.opensGroup(node)));
     const { floatActivations: named } = chosen;
     const inFloats = nodes.filter((node) => named === 'all' || isNamed(named, node));
     keepActivationsFloat(graph, inFloats);
@@ -87,10 +101,9 @@ export const convertInt4 = definePass({
   },
 });
 
-async function enoughSamples({ samples }: PassContext): Promise<number> {
+async function readsTokens({ samples }: PassContext): Promise<boolean> {
   for await (const feeds of samples?.() ?? []) {
-    const isTokens = Object.values(feeds).every(({ dtype, dims }) => dtype.startsWith('int') || dims.includes(0));
-    return isTokens ? 256 : 32;
+    return Object.values(feeds).every(({ dtype, dims }) => dtype.startsWith('int') || dims.includes(0));
   }
-  return 32;
+  return false;
 }
