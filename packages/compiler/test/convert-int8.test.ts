@@ -18,13 +18,3 @@ test('--weights int8 --activations none: every weight int8 with a scale per outp
   expect(new Set(scales)).toEqual(new Set([100, 48]));
   expect([...model.graph.walk({ opType: 'QuantizeLinear' })]).toHaveLength(0);
 });
-
-test('where activations are int8 too, an embedding is stored in int8, a row at a time', async () => {
-  const nodes = [node('Gather', ['table', 'ids'], {}, 'rows'), node('MatMul', ['rows', 'w'], {}, 'y', 'product')];
-  const initializers = { table: noise([100, 64]), w: noise([64, 48]), ids: tensorFromInts('int64', [2], [1, 5]) };
-  const { model } = await applyRecipe(build(nodes, initializers, [1]), builtInRecipe('int8', 'dynamic'));
-  const [lookup] = model.graph.walk({ opType: 'Gather' });
-  const stored = lookup && model.graph.producer(lookup.inputs[0] ?? '');
-  expect(stored?.inputs.slice(0, 2).map((name) => model.graph.constant(name)?.dims)).toEqual([[100, 64], [100]]);
-  expect([...model.graph.walk({ opType: 'MatMulInteger' })]).toHaveLength(1);
-});

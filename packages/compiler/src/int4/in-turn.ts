@@ -13,7 +13,7 @@ export interface Steering {
 }
 
 /** Groups of inputs that are measured together: each costs a run of the data through the front parts of both models. */
-const MOST_GROUPS = 12;
+const MOST_GROUPS = 24;
 
 /**
  * The weights that GPTQ takes, in groups, first to last; what reads one value is in one group. A group's inputs are
