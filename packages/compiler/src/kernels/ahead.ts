@@ -21,10 +21,9 @@ export async function* ahead<Item, Result>(
   try {
     for (const item of items) {
       signal?.throwIfAborted();
-      while (underway.length > 0 && waits?.(item)) {
-        const first = underway.shift();
-        if (first) yield [first.item, await first.result];
-      }
+      const isLate = waits?.(item) ?? false;
+      for (let first = isLate ? underway.shift() : undefined; first; first = underway.shift())
+        yield [first.item, await first.result];
       const result = start(item);
       result.catch(() => {}); // its turn to be told comes
       underway.push({ item, result });
