@@ -24,7 +24,7 @@ export function floatsUnsaid(
     if (all < MIN_ELEMENTS) return [];
     const mend =
       node.domain === '' ? '' : "; a function of the model's own is seen through once onnx.inliner spelt it out";
-    const reason = `${node.opType} has no quantized form here: ${all.toLocaleString('en')} weights stay float${mend}`;
+    const reason = `no pass of the recipe quantizes ${node.opType}: ${all.toLocaleString('en')} weights stay float${mend}`;
     return [{ pass, node: label(node), op: node.opType, outcome: 'float', reason }];
   });
 }

@@ -35,7 +35,7 @@ const distance = (found: Float32Array, expected: Float32Array) =>
 
 test('keys and values as int8 give nearly the same logits, and the engine’s own int8 cache the same', async () => {
   const { model, notes } = await applyRecipe(source, recipe, { calibrationData });
-  expect(notes.filter(({ pass }) => pass === 'quantize-kv-cache')).toHaveLength(4);
+  expect(notes.filter(({ outcome }) => outcome === 'quantized')).toHaveLength(4);
   const caches = [...model.graph.inputs, ...model.graph.outputs].filter(({ type }) => type?.dims?.length === 4);
   expect(caches.map(({ type }) => type?.dtype)).toEqual(Array.from({ length: 8 }, () => 'int8'));
 

@@ -62,7 +62,7 @@ test('an operator that no conversion knows is named among what stays float', asy
     build([einsum], { w: noise([4, 32, 16]) }, [2, 4, 32]),
     builtInRecipe('int8', 'none'),
   );
-  const reason = 'Einsum has no quantized form here: 2,048 weights stay float';
+  const reason = 'no pass of the recipe quantizes Einsum: 2,048 weights stay float';
   expect(countNodes(notes).float).toEqual([{ node: 'mix', op: 'Einsum', reason }]);
 });
 
