@@ -71,7 +71,8 @@ describe('on emulated boards', () => {
     }
   });
 
-  test.each(cores)('$cpu answers a command', { timeout: 240_000 }, async ({ cpu }) => {
+  // Side by side from here: one emulated core each, and nothing is timed.
+  test.concurrent.each(cores)('$cpu answers a command', { timeout: 240_000 }, async ({ cpu }) => {
     const [command] = await commands(1);
     const answer = await fleet?.client.call(cpu, {
       name: 'commands',
@@ -82,7 +83,7 @@ describe('on emulated boards', () => {
   });
 
   // JavaScript alone: what differs between cores is not in it, so that one of them is enough.
-  test('an adapter is merged into the bytes that this machine makes', { timeout: 240_000 }, async () => {
+  test.concurrent('an adapter is merged into the bytes that this machine makes', { timeout: 240_000 }, async () => {
     const pack = await openPack(packOf('commands'));
     const [basePath, factorsPath] = [join(folder, 'base.onnx'), join(folder, 'factors.safetensors')];
     await pack.extract('model.onnx', basePath);
@@ -104,7 +105,6 @@ describe('on emulated boards', () => {
   });
 
   const every = cores.flatMap((core) => onDevices.map((build) => ({ ...core, ...build })));
-  // Side by side: one emulated core each, and nothing here is timed.
   test.concurrent.each(every)(
     'every kernel chosen for $model on $cpu loads and runs',
     { timeout: 240_000 },
