@@ -8,7 +8,7 @@ const MIN_ELEMENTS = 1024;
 
 /**
  * Stores the tables that `Gather` looks rows up in (embeddings: half of a small text encoder) as int8 with a scale per
- * row, where nothing but other lookups and converted products would go on reading the floats.
+ * row, where nothing but other lookups reads them.
  */
 export function storeTables(
   graph: Graph,
