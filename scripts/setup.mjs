@@ -42,7 +42,7 @@ function setUp() {
     writeFileSync(stamp, '');
     install();
     step('generated code', [process.execPath, join(root, 'scripts/generate.mjs')]);
-    step('build', [process.execPath, join(modules, 'typescript/bin/tsc'), '-b']);
+    step('build', [process.execPath, join(root, 'scripts/build.mjs')]);
     renameSync(stamp, join(modules, '.flotilla-stamp'));
   } finally {
     rmSync(stamp, { force: true });

@@ -91,11 +91,10 @@ describe('on emulated boards', () => {
     await writeFile(factorsPath, madeUpFactors((await openModel(basePath)).graph));
     const [here, there] = [join(folder, 'here.onnx'), join(folder, 'there.onnx')];
     await rebuildModel({ basePath, factorsPath, outPath: here }, { isolate: false });
-    // Not by the package's entry: loading ONNX Runtime would take longer than the work.
     const { status, output } = await machine('cortex-a72').run([
       '--input-type=module',
       '-e',
-      `import { rebuildModel } from ${JSON.stringify(join(root, 'packages/runtime/dist/rebuild-model.js'))};
+      `import { rebuildModel } from ${JSON.stringify(join(root, 'packages/runtime/dist/index.js'))};
        await rebuildModel(${JSON.stringify({ basePath, factorsPath, outPath: there })}, { isolate: false });`,
     ]);
     expect(status, output).toBe(0);

@@ -5,8 +5,10 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { cloneModel, decodeModel, encodeModel, openModel, strings } from '@flotilla/onnx';
+import { applyRecipe, parseRecipe } from '@flotilla/compiler';
 import ort from 'onnxruntime-node';
-import { upgradeOpset } from '../../packages/compiler/dist/passes/upgrade-opset.js';
+
+const toOpset21 = parseRecipe('name: opset\npasses: [{ pass: upgrade-opset, to: 21 }]');
 
 /** What the binding takes; other types it has not. */
 const ortTypes = {
@@ -52,10 +54,8 @@ async function judge(folder) {
 
 /** At opset 21; a refusal in words where there is no way. */
 async function raise(model) {
-  const copy = cloneModel(model);
   try {
-    await upgradeOpset.run(copy.graph, {}, { to: 21 });
-    return encodeModel(copy);
+    return encodeModel((await applyRecipe(model, toOpset21, { unrun: true })).model);
   } catch (error) {
     if (error.code !== 'compiler/opset') throw error;
     return error.message;

@@ -7,7 +7,6 @@ import { AgentError } from './errors.ts';
 import { type Identity, readIdentity, trustOf } from './identity.ts';
 import { Interpreter } from './interpreter.ts';
 import { Keyring } from './keyring.ts';
-import { MqttLink } from './link/mqtt-link.ts';
 import { lockFolder } from './lock.ts';
 import type { Effect } from './mind/event.ts';
 import type { AgentState } from './mind/state.ts';
@@ -15,7 +14,6 @@ import { ModelHost } from './model-host.ts';
 import { nodeDisk } from './node-disk.ts';
 import type { AgentPorts, Clock, Disk, Engine, Link, LinkEvents } from './ports.ts';
 import { Reporter } from './reporter.ts';
-import { runtimeEngine } from './runtime-engine.ts';
 import { Store } from './store/store.ts';
 import { systemClock } from './system-clock.ts';
 import { Timers } from './timers.ts';
@@ -66,6 +64,11 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const { dataDir, log = () => undefined } = options;
   const identity = typeof options.identity === 'string' ? await readIdentity(options.identity) : options.identity;
   const trust = trustOf(identity);
+  // Not at the top: whoever only provisions or asks for the state needs neither MQTT nor the runtime.
+  const [{ MqttLink }, { runtimeEngine }] = await Promise.all([
+    import('./link/mqtt-link.ts'),
+    import('./runtime-engine.ts'),
+  ]);
   const unlock = await lockFolder(dataDir);
   const clock = options.ports?.clock ?? systemClock;
   const random = options.ports?.random ?? Math.random;

@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import type { Board } from './board.ts';
 import { detectHost } from './detect.ts';
 import { BoardError } from './errors.ts';
-import { parseBoard } from './parse.ts';
 
 /** Beside `dist` in the published package; at the root of a checkout. */
 const FOLDERS = ['../devices/', '../../../devices/'].map((relative) =>
@@ -38,6 +37,7 @@ async function readBoard(path: string): Promise<Board> {
     const reason = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
     throw new BoardError('boards/unreadable', `${path}: ${reason}`, { where: path, cause });
   });
+  const { parseBoard } = await import('./parse.ts'); // most processes read no board
   return parseBoard(text, path);
 }
 

@@ -1,5 +1,6 @@
-import { type BrokerLimits, defaultBrokerLimits, startEmbeddedBroker } from './broker/embedded.ts';
+import { startEmbeddedBroker } from './broker/embedded.ts';
 import { connectExternalBroker } from './broker/external.ts';
+import { type BrokerLimits, defaultBrokerLimits } from './broker/limits.ts';
 import type { Link } from './broker/link.ts';
 import { Calls } from './calls.ts';
 import { ChunkServer } from './chunks.ts';

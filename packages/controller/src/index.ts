@@ -1,4 +1,4 @@
-export { type BrokerLimits, defaultBrokerLimits } from './broker/embedded.ts';
+export { type BrokerLimits, defaultBrokerLimits } from './broker/limits.ts';
 export { type ClientOptions, ControllerClient, type NewCall, type NewDevice, type NewRollout } from './client.ts';
 export { type Clock, systemClock } from './clock.ts';
 export { ControllerError, type ControllerErrorCode } from './errors.ts';

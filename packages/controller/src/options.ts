@@ -1,4 +1,4 @@
-import type { BrokerLimits } from './broker/embedded.ts';
+import type { BrokerLimits } from './broker/limits.ts';
 import type { Clock } from './clock.ts';
 
 export interface ControllerOptions {

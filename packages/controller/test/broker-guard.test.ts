@@ -3,7 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type DeviceAddress, topicFor } from '@flotilla/protocol';
 import mqtt, { type IClientOptions, type MqttClient } from 'mqtt';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { defaultBrokerLimits, startEmbeddedBroker } from '../src/broker/embedded.ts';
+import { startEmbeddedBroker } from '../src/broker/embedded.ts';
+import { defaultBrokerLimits } from '../src/broker/limits.ts';
 import type { Link } from '../src/broker/link.ts';
 
 const devices = new Map<string, DeviceAddress>(

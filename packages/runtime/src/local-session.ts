@@ -5,7 +5,6 @@ import { type DecodeAnswer, Decoder, type DecodeStep } from './decoder.ts';
 import { stepOutputs, writesInPlace } from './decoder-io.ts';
 import { engineWords } from './engine-words.ts';
 import { RuntimeError } from './errors.ts';
-import { LatencyRecorder } from './latency.ts';
 import { processMemory } from './process-memory.ts';
 import { checkAdapter, factorFeeds, isBranchInput } from './adapters.ts';
 import { checkFeeds, fromOrt, type OrtTensorClass, toOrt } from './tensors.ts';
@@ -175,6 +174,7 @@ export class LocalSession implements LoadedSession {
   async measure(feeds: readonly Tensors[], options: MeasureOptions = {}): Promise<Measurement> {
     if (feeds.length === 0) throw new RuntimeError('runtime/input', 'nothing to feed');
     const { seconds = 3, warmupRuns = 3, maxRuns = Number.POSITIVE_INFINITY, adapter, signal } = options;
+    const { LatencyRecorder } = await import('./latency.ts'); // a session that is not measured needs no histograms
     const latency = new LatencyRecorder();
     const firstMs = this.ran ? null : await this.timeOnce(feeds[0] as Tensors, adapter);
     for (let i = 0; i < warmupRuns; i++) {

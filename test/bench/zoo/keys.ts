@@ -16,7 +16,7 @@ const DATA = ['test/labels', ...['tasks', 'speech.ts', 'score.ts', 'task.ts'].ma
 
 /** What counts answers where a metric of the compiler does, by a task's word for it. */
 const METRICS: ReadonlyMap<string, readonly string[]> = new Map([
-  ["F1 against fp32's boxes", ['box-f1', 'boxes'].map((name) => `packages/compiler/dist/metrics/${name}.js`)],
+  ["F1 against fp32's boxes", ['box-f1', 'boxes'].map((name) => `packages/compiler/src/metrics/${name}.ts`)],
 ]);
 
 /** Of a score. @param made key of the file @param metric of its task */

@@ -2,13 +2,11 @@ import { setImmediate } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { QuantError } from '@flotilla/quant';
 import { type KernelResult, type KernelTask, runKernel } from './kernel.ts';
-import type { KernelAnswer } from './worker.ts';
+import { KERNEL_WORKER } from '../kernel-program.ts';
+import type { KernelAnswer } from '../kernel-worker.ts';
 
 /** Weights that are converted here before any thread is started: small models are done by then. */
 const ALONE = 1 << 20;
-
-/** Node runs built files: from `src` in a test as from `dist`. */
-const PROGRAM = new URL('../../dist/kernels/worker.js', import.meta.url);
 
 /**
  * Worker threads that run kernels, one task each at a time. A task is all there is to know of its result, so the number of
@@ -69,7 +67,7 @@ export class KernelPool {
   }
 
   #start(): Helper {
-    const thread = new Worker(PROGRAM, { execArgv: [] });
+    const thread = new Worker(KERNEL_WORKER, { execArgv: [] });
     const helper: Helper = { thread, settle: undefined };
     thread.on('message', (answer: KernelAnswer) => helper.settle?.resolve(answer));
     thread.on('error', (error) => helper.settle?.reject(error));

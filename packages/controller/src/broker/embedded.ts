@@ -10,21 +10,10 @@ import {
 } from 'aedes';
 import { type Endpoint, listen, urlOf } from '../listen.ts';
 import { mayLeaveWill, mayPublish, mayRetain, maySubscribe } from './access.ts';
-import { ConnectionBook, type ConnectionCaps } from './connection-book.ts';
-import { GuardedConnection, type GuardLimits } from './guarded-connection.ts';
+import { ConnectionBook } from './connection-book.ts';
+import { GuardedConnection } from './guarded-connection.ts';
+import type { BrokerLimits } from './limits.ts';
 import type { Link, Receive } from './link.ts';
-
-export type BrokerLimits = GuardLimits & ConnectionCaps;
-
-export const defaultBrokerLimits: BrokerLimits = {
-  maxConnectBytes: 8192,
-  maxPacketBytes: 262_144 + 512,
-  connectTimeoutMs: 10_000,
-  maxConnections: 8192,
-  maxConnectionsPerAddress: 4096,
-  maxPending: 512,
-  maxPendingPerAddress: 64,
-};
 
 export interface EmbeddedBrokerOptions {
   readonly endpoint: Endpoint;

@@ -1,6 +1,6 @@
 import { parentPort } from 'node:worker_threads';
 import { QuantError } from '@flotilla/quant';
-import { type KernelResult, type KernelTask, runKernel } from './kernel.ts';
+import { type KernelResult, type KernelTask, runKernel } from './kernels/kernel.ts';
 
 /** What a worker answers: a result, or an error in plain words (a class does not survive the way). */
 export type KernelAnswer =
