@@ -7,11 +7,11 @@ import type { Processes } from './processes.ts';
 import type { ModelResult } from './result.ts';
 import type { Screen } from './screen.ts';
 
-const SIZES = { calibrate: 64, judge: 160, commands: 60 };
+const SIZES = { calibrate: 64, judge: 144, commands: 60 };
 /** No device may take longer for a line or a command; far above what a good release takes, far below the slow one. */
-const BUDGET_US = 150_000;
+const BUDGET_US = 100_000;
 /** Of five rounds, for each of a pair. */
-const ROUND_SECONDS = 0.15;
+const ROUND_SECONDS = 0.1;
 
 export interface DemoPack {
   readonly name: string;

@@ -3,7 +3,7 @@ import type { DemoPack } from './compile-models.ts';
 import type { TimelineEntry } from './result.ts';
 import type { Screen } from './screen.ts';
 
-const HEALTH_WINDOW_MS = 500;
+const HEALTH_WINDOW_MS = 300;
 const STATE_DEADLINE_MS = 60_000;
 
 export interface RolledOut {
