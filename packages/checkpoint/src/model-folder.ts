@@ -1,5 +1,5 @@
-import { readFile, stat } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { CheckpointError } from './errors.ts';
 
 /** A model on disk with what lies beside it. */
@@ -26,7 +26,7 @@ const COMPANIONS = [
 
 /**
  * Finds the ONNX file and its companions: in a folder in the layout of Hugging Face exports (`config.json`,
- * `tokenizer.json`, `model.onnx` or `onnx/model.onnx`), or beside an `.onnx` file that lies in such a folder.
+ * `tokenizer.json`, `model.onnx` or `onnx/model.onnx`, or another `.onnx` file if it is the only one), or beside an `.onnx` file that lies in such a folder.
  * @throws {CheckpointError} `checkpoint/missing`, `checkpoint/no-model`
  */
 export async function openModelFolder(path: string): Promise<ModelFolder> {
@@ -56,10 +56,21 @@ async function findOnnx(folder: string): Promise<string> {
   for (const name of ['model.onnx', 'onnx/model.onnx']) {
     if (await isFile(join(folder, name))) return join(folder, name);
   }
-  throw new CheckpointError('checkpoint/no-model', `${folder} has neither model.onnx nor onnx/model.onnx`, {
-    where: folder,
-    hint: 'give the .onnx file itself',
-  });
+  // Exports for transformers.js call a quantized model after its weights: onnx/model_q4.onnx.
+  const found = [...(await onnxFilesOf(folder)), ...(await onnxFilesOf(join(folder, 'onnx')))];
+  const [only] = found;
+  if (only !== undefined && found.length === 1) return only;
+  const others = found.map((path) => relative(folder, path)).join(', ');
+  const message = `${folder} has neither model.onnx nor onnx/model.onnx${others === '' ? '' : `, but ${others}`}`;
+  throw new CheckpointError('checkpoint/no-model', message, { where: folder, hint: 'give the .onnx file itself' });
+}
+
+async function onnxFilesOf(folder: string): Promise<readonly string[]> {
+  const names = await readdir(folder).catch(() => [] as string[]);
+  return names
+    .filter((name) => /\.onnx$/i.test(name))
+    .toSorted()
+    .map((name) => join(folder, name));
 }
 
 async function readConfig(path: string): Promise<ModelFolder['config']> {

@@ -34,7 +34,20 @@ test('onnx/model.onnx is found, and a bare file has no companions', async () => 
   expect(await openModelFolder(join(dir, 'rec.onnx'))).toMatchObject({ name: 'rec', files: [], isText: false });
 });
 
+test('an export for transformers.js has one file that is called after its weights; of two, one must be named', async () => {
+  const folder = join(dir, 'quantized');
+  await mkdir(join(folder, 'onnx'), { recursive: true });
+  await writeFile(join(folder, 'onnx/model_q4.onnx'), '');
+  expect(await openModelFolder(folder)).toMatchObject({ onnxPath: join(folder, 'onnx/model_q4.onnx') });
+  await writeFile(join(folder, 'onnx/model_quantized.onnx'), '');
+  await expect(openModelFolder(folder)).rejects.toMatchObject({
+    code: 'checkpoint/no-model',
+    message: expect.stringContaining('onnx/model_q4.onnx, onnx/model_quantized.onnx'),
+  });
+});
+
 test('a folder without a model, or nothing at all, is refused', async () => {
-  await expect(openModelFolder(dir)).rejects.toMatchObject({ code: 'checkpoint/no-model' });
+  await mkdir(join(dir, 'empty'));
+  await expect(openModelFolder(join(dir, 'empty'))).rejects.toMatchObject({ code: 'checkpoint/no-model' });
   await expect(openModelFolder(join(dir, 'nowhere'))).rejects.toMatchObject({ code: 'checkpoint/missing' });
 });

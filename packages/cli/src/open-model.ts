@@ -1,29 +1,31 @@
 import { CliError } from './errors.ts';
-import { stat } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { loadBoard } from '@flotilla/boards';
+import { openModelFolder } from '@flotilla/checkpoint';
 import { readGolden, readPublicKey } from '@flotilla/pack';
 import {
   decoderFeeds,
   type LoadedSession,
+  loadTokenizer,
   openRuntime,
   readNpz,
   type SessionOptions,
   spawnSession,
   syntheticFeeds,
-  type TextModel,
+  TextModel,
   type Tensors,
 } from '@flotilla/runtime';
 
 /** Tokens in the cache when a language model's step is timed. */
 const PAST_TOKENS = 64;
 
-/** A bare model or a pack, loaded in a process of its own for measuring and running. */
+/** A bare model, alone or in a folder with its tokenizer, or a pack, loaded in a process of its own for measuring and running. */
 export interface OpenModel {
   readonly board: string;
   readonly session: LoadedSession;
   readonly sessionOptions: SessionOptions;
-  /** @throws {RuntimeError} `runtime/not-text` for what is no pack of a language model */
+  /** @throws {RuntimeError} `runtime/not-text` for what is no language model; {CliError} `cli/usage` without its tokenizer */
   text(): TextModel;
   /** Inputs to measure with: the pack's golden ones, else made up. */
   ownFeeds(): Promise<readonly Tensors[]>;
@@ -90,18 +92,22 @@ async function openPacked(path: string, { board, threads, trust, signal }: OpenM
 
 async function openBare(path: string, { board, threads, signal }: OpenModelOptions): Promise<OpenModel> {
   const { name } = await loadBoard(board);
+  const { onnxPath, files, isText } = await openModelFolder(path);
+  const companions = isText ? files : [];
+  const contents = await Promise.all(companions.map(async (file) => [file.path, await readFile(file.source)] as const));
   const sessionOptions = { threads };
-  const session = await spawnSession(path, { ...sessionOptions, signal });
+  const session = await spawnSession(onnxPath, { ...sessionOptions, signal });
   return {
     board: name,
     session,
     sessionOptions,
     text() {
-      throw new CliError('cli/usage', `${path} is a bare model: text needs a pack with its tokenizer`, {
-        hint: 'flotilla compile makes one',
+      if (isText) return new TextModel(session, loadTokenizer(new Map(contents)));
+      throw new CliError('cli/usage', `${path} is a bare model: text needs its tokenizer.json and config.json`, {
+        hint: 'give a pack, or a folder that holds them',
       });
     },
-    ownFeeds: async () => [syntheticFeeds(session.inputs)],
+    ownFeeds: async () => [isText ? decoderFeeds(session.inputs, [1], PAST_TOKENS) : syntheticFeeds(session.inputs)],
     ownPrompts: async () => undefined,
     close: () => session.close(),
   };

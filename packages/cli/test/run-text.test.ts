@@ -1,9 +1,10 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createPack } from '@flotilla/pack';
+import { loadTokenizer } from '@flotilla/runtime';
 import { beforeAll, expect, test } from 'vitest';
 
 const main = fileURLToPath(new URL('../dist/main.js', import.meta.url));
@@ -11,9 +12,11 @@ const llama = 'test/fixtures/models/wordnet-llama-4m';
 let folder: string;
 let pack: string;
 
-function run(...args: readonly string[]): Promise<{ exitCode: number; stdout: string; stderr: string }> {
+const run = (...args: readonly string[]) => flotilla('run', pack, ...args);
+
+function flotilla(...args: readonly string[]): Promise<{ exitCode: number; stdout: string; stderr: string }> {
   return new Promise((resolve) => {
-    const child = execFile(process.execPath, [main, 'run', pack, ...args], (_error, stdout, stderr) =>
+    const child = execFile(process.execPath, [main, ...args], (_error, stdout, stderr) =>
       resolve({ exitCode: child.exitCode ?? -1, stdout, stderr }),
     );
   });
@@ -80,11 +83,33 @@ test.each<[string, () => readonly string[], number, string]>([
   ['a schema that is no JSON', () => ['--schema', join(folder, 'broken.json')], 3, 'cli/file: --schema'],
   ['a filter without a temperature', () => ['--top-k', '5'], 2, 'runtime/options: topK'],
   ['a conversation without a template', () => ['--chat'], 3, 'runtime/chat: the model has no chat template'],
+  ['a conversation that is none', () => ['--messages', join(folder, 'schema.json')], 3, 'cli/file: --messages'],
   ['an unknown flag', () => ['--top-q', '5'], 2, 'cli/usage: Unknown argument'],
 ])('%s is one clear line', async (_, args, code, line) => {
-  const { exitCode, stderr } = await run('--prompt', 'a person who', ...args());
+  const given = args();
+  const { exitCode, stderr } = await run(
+    ...(given.includes('--messages') ? [] : ['--prompt', 'a person who']),
+    ...given,
+  );
   expect({ exitCode, stderr: stderr.startsWith(`error ${line}`) }).toEqual({ exitCode: code, stderr: true });
   expect(stderr.trim().split('\n')).toHaveLength(1);
+});
+
+test('a conversation is written by the template of the folder, which needs no pack', async () => {
+  for (const name of ['tokenizer.json', 'config.json', 'model.onnx'])
+    await copyFile(join(llama, name), join(folder, name));
+  const template = '{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}';
+  await writeFile(join(folder, 'chat_template.jinja'), template);
+  const turns = [
+    { role: 'user', content: 'a dog</s>' },
+    { role: 'assistant', content: 'barks' },
+  ];
+  await writeFile(join(folder, 'turns.json'), JSON.stringify(turns));
+  const args = ['run', folder, '--messages', join(folder, 'turns.json'), '--max-tokens', '2', '--json'];
+  const { stdout } = await flotilla(...args);
+  const tokenizer = loadTokenizer(new Map([['tokenizer.json', await readFile(join(llama, 'tokenizer.json'))]]));
+  const written = ['user: a dog<', '/s>\nassistant: barks\n'].flatMap((piece) => tokenizer.encode(piece));
+  expect(JSON.parse(stdout)).toMatchObject({ promptTokens: written.length, tokens: 2 });
 });
 
 test('a prompt longer than the context is refused by its length', async () => {

@@ -233,6 +233,19 @@ describe('a pack with two adapters beside an int4 base', () => {
     );
   });
 
+  test('#34 a recipe of the user that turns channels is refused before anything is read', async () => {
+    const recipe = join(dir, 'own.yaml');
+    const text = (when: string) => `name: own\npasses:\n  - pass: rotate-residual\n    when: ${when}\n`;
+    await writeFile(recipe, text('auto'));
+    const made = compile('no such model', join(dir, 'no.pack'), { loraMode: 'branch', recipe });
+    await expect(made).rejects.toMatchObject({
+      code: 'compiler/lora-branch',
+      message: expect.stringContaining('rotate-residual changes the channels'),
+    });
+    await writeFile(recipe, text('never'));
+    expect((await recipeOf({ loraMode: 'branch', recipe })).passes).toHaveLength(1);
+  });
+
   const other = { dir: join(adapters, 'intents-dora') };
   test.each<[string, CompileOptions, string]>([
     ['no base', { basePack: undefined }, '--base-pack is missing'],

@@ -9,6 +9,34 @@ export interface ChatMessage {
   readonly content: string;
 }
 
+/** A noncharacter (Unicode 23.7): no text has it. */
+const BREAK = '\ufdd0';
+
+/**
+ * Messages in whose contents no special token stands: each is cut by a mark, so that what a user writes begins no turn
+ * and ends none.
+ * @param special texts of the tokenizer's special tokens
+ */
+export function cutSpecial(messages: readonly ChatMessage[], special: readonly string[]): readonly ChatMessage[] {
+  // Case does not matter to a tokenizer that lowers it first.
+  const tokens = special
+    .filter((text) => text.length > 1)
+    .map((text) => text.replaceAll(/[\\^$.*+?()[\]{}|]/g, '\\$&'));
+  if (tokens.length === 0) return messages;
+  const any = new RegExp(tokens.toSorted((a, b) => b.length - a.length).join('|'), 'gi');
+  return messages.map((message) => {
+    let { content } = message;
+    // Again, until there is none: they may overlap.
+    while (content.search(any) >= 0) content = content.replace(any, (token) => token[0] + BREAK + token.slice(1));
+    return { ...message, content };
+  });
+}
+
+/** A rendered conversation in pieces that are encoded each by itself: between two of them nothing joins to a token. */
+export function piecesOf(rendered: string): readonly string[] {
+  return rendered.split(BREAK).filter((piece) => piece !== '');
+}
+
 /** Far more than any template takes: what is longer is a loop without end. */
 const MOST_MS = 2000;
 const MOST_CHARACTERS = 1 << 20;

@@ -208,8 +208,9 @@ export class TextModel {
       throw new RuntimeError('runtime/context', `${length} prompt tokens, the context holds ${limit}`, {
         hint: 'shorten the prompt',
       });
-    const { vocabulary } = this.io;
-    const wrong = vocabulary === undefined ? undefined : prompts.flat().find((id) => id >= vocabulary);
+    const { vocabulary = Number.POSITIVE_INFINITY } = this.io;
+    // A negative one would be counted from the vocabulary's end.
+    const wrong = prompts.flat().find((id) => !Number.isSafeInteger(id) || id < 0 || id >= vocabulary);
     if (wrong !== undefined)
       throw new RuntimeError('runtime/tokenizer', `token ${wrong} is outside the model's ${vocabulary} tokens`);
   }

@@ -1,6 +1,6 @@
 import { Tokenizer } from '@huggingface/tokenizers';
 import { within } from './bounded.ts';
-import { type ChatMessage, chatTemplateOf, renderChat } from './chat-template.ts';
+import { type ChatMessage, chatTemplateOf, cutSpecial, piecesOf, renderChat } from './chat-template.ts';
 import { RuntimeError } from './errors.ts';
 import { tokenBytes } from './token-bytes.ts';
 import { checkTokenizer } from './tokenizer-check.ts';
@@ -8,12 +8,13 @@ import { checkTokenizer } from './tokenizer-check.ts';
 /** Text to token ids and back, with the special tokens that the model's files state. */
 export interface TextTokenizer {
   /**
-   * The beginning-of-text token first, where tokenizer_config.json (or the post-processor) says so.
+   * The beginning-of-text token first, and once, where tokenizer_config.json (or the post-processor) says so. Special
+   * tokens in the text are what they are for the model.
    * @throws {RuntimeError} `runtime/tokenizer` where its patterns do not come to an end on this text
    */
   encode(text: string): number[];
   /**
-   * A conversation by the model's chat template, up to where its answer begins.
+   * A conversation by the model's chat template, up to where its answer begins. Special tokens in the messages are text.
    * @throws {RuntimeError} `runtime/chat` where there is no template, or it does not take these messages
    */
   encodeChat(messages: readonly ChatMessage[]): number[];
@@ -64,15 +65,19 @@ export function loadTokenizer(files: TokenizerFiles): TextTokenizer {
     bytes: () => (bytes ??= tokenBytes(model)),
     encode(text) {
       const ids = encodeInTime(tokenizer, text, true);
-      return addBos && ids[0] !== bosId ? [bosId, ...ids] : ids;
+      if (addBos && ids[0] !== bosId) return [bosId, ...ids];
+      // A prompt that was written by a template has it already.
+      return bosId !== undefined && ids[0] === bosId && ids[1] === bosId ? ids.slice(1) : ids;
     },
     encodeChat(messages) {
       if (template === undefined)
         throw new RuntimeError('runtime/chat', 'the model has no chat template', {
           hint: 'give a plain prompt, or put chat_template.jinja beside tokenizer.json',
         });
-      // The template writes the special tokens itself.
-      return encodeInTime(tokenizer, renderChat(template, messages, specialTokens(config)), false);
+      // The template writes the special tokens itself, and it alone: in what somebody says they are text.
+      const said = cutSpecial(messages, specialTexts(model));
+      const pieces = piecesOf(renderChat(template, said, specialTokens(config)));
+      return pieces.flatMap((piece) => encodeInTime(tokenizer, piece, false));
     },
     decode(ids) {
       if (ids.length === 0) return ''; // the library refuses an empty list
@@ -102,6 +107,14 @@ function specialTokens(config: { readonly [key: string]: unknown }): { readonly 
     if (typeof text === 'string') found[name] = text;
   }
   return found;
+}
+
+function specialTexts({ added_tokens: added }: { readonly [key: string]: unknown }): readonly string[] {
+  const list: readonly unknown[] = Array.isArray(added) ? added : [];
+  return list.flatMap((token) => {
+    if (typeof token !== 'object' || token === null || !('content' in token) || !('special' in token)) return [];
+    return token.special === true && typeof token.content === 'string' ? [token.content] : [];
+  });
 }
 
 function construct(model: object, config: object): Tokenizer {

@@ -76,6 +76,8 @@ describe.each([
     expect(cut).toMatchObject({ text: greedy.slice(0, greedy.indexOf('\n')), stopReason: 'stop' });
     expect(await text.generate(prompt, { maxTokens: 3 })).toMatchObject({ tokens: 3, stopReason: 'length' });
     await expect(text.generate('a b c '.repeat(400))).rejects.toMatchObject({ code: 'runtime/context' });
+    for (const id of [-4, 1.5, 2048])
+      await expect(text.generateFromIds([1, id])).rejects.toMatchObject({ code: 'runtime/tokenizer' });
   });
 
   test('streams the text as it comes and stops when told to', async () => {

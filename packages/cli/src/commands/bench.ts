@@ -34,7 +34,7 @@ export const bench: CommandModule<Globals, Args> = {
   describe: 'Measure a model or pack here: cold start, latency, throughput, memory',
   builder: (args) =>
     args
-      .positional('model', { type: 'string', demandOption: true, describe: '.onnx file or pack' })
+      .positional('model', { type: 'string', demandOption: true, describe: '.onnx file, folder with one, or pack' })
       .option('input', { type: 'string', describe: "Inputs as .npz; default: the pack's golden ones, else made up" })
       .option('prompt', {
         type: 'string',

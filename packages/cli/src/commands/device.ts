@@ -2,7 +2,7 @@ import type { DeviceView, TelemetryView } from '@flotilla/controller';
 import type { CommandModule } from 'yargs';
 import { type Connection, connect, withConnection } from '../client.ts';
 import { type Globals, print } from '../output.ts';
-import { readSchema } from '../read-schema.ts';
+import { readJson } from '../read-json.ts';
 import { bytes, ms, table } from '../text.ts';
 
 type Args = Globals & Connection;
@@ -90,7 +90,7 @@ const call: CommandModule<Globals, CallArgs> = {
       maxTokens: argv['max-tokens'],
       temperature: argv.temperature,
       seed: argv.seed,
-      schema: argv.schema === undefined ? undefined : JSON.stringify(await readSchema(argv.schema)),
+      schema: argv.schema === undefined ? undefined : JSON.stringify(await readJson('--schema', argv.schema)),
       adapter: argv.adapter,
       benchMs: seconds === undefined ? undefined : Math.round(seconds * 1000),
     });

@@ -1,9 +1,10 @@
-import { type GenerateOptions, writeNpz } from '@flotilla/runtime';
+import { type ChatMessage, type GenerateOptions, writeNpz } from '@flotilla/runtime';
 import type { CommandModule } from 'yargs';
 import { CliError } from '../errors.ts';
 import { untilInterrupted } from '../interrupt.ts';
 import { type OpenModel, openModelOrPack, readFeeds } from '../open-model.ts';
-import { readSchema } from '../read-schema.ts';
+import { readJson } from '../read-json.ts';
+import { readMessages } from '../read-messages.ts';
 import { atLeast, boardOption, threadsOption, trustOption } from '../options.ts';
 import { type Globals, print } from '../output.ts';
 
@@ -13,6 +14,7 @@ interface Args extends Globals {
   readonly output: string | undefined;
   readonly prompt: string | undefined;
   readonly chat: boolean;
+  readonly messages: string | undefined;
   readonly system: string | undefined;
   readonly 'max-tokens': number;
   readonly temperature: number | undefined;
@@ -34,7 +36,7 @@ export const run: CommandModule<Globals, Args> = {
   describe: 'Run a model or pack once: tensors in and out, or text',
   builder: (args) =>
     args
-      .positional('model', { type: 'string', demandOption: true, describe: '.onnx file or pack' })
+      .positional('model', { type: 'string', demandOption: true, describe: '.onnx file, folder with one, or pack' })
       .option('input', { type: 'string', describe: 'Inputs as .npz' })
       .option('output', { type: 'string', implies: 'input', describe: 'Where the outputs go, as .npz' })
       .option('prompt', { type: 'string', conflicts: 'input', describe: 'For the pack of a language model' })
@@ -43,6 +45,11 @@ export const run: CommandModule<Globals, Args> = {
         type: 'boolean',
         default: false,
         describe: "The prompt is a user's turn, by the chat template",
+      })
+      .option('messages', {
+        type: 'string',
+        conflicts: ['input', 'prompt', 'system'],
+        describe: 'A whole conversation instead: a .json list of { role, content }',
       })
       .option('system', { type: 'string', implies: 'chat', describe: 'The turn before it' })
       .option('temperature', { type: 'number', describe: 'Above 0: draw tokens instead of taking the best' })
@@ -61,13 +68,14 @@ export const run: CommandModule<Globals, Args> = {
       .example('flotilla run commands.pack --prompt "…" --schema command.json', 'an answer that a machine can read')
       .example('flotilla run labels.pack --input line.npz --output read.npz', 'tensors'),
   async handler(argv) {
-    if (argv.prompt === undefined && argv.input === undefined)
+    const ask = await asked(argv);
+    if (ask === undefined && argv.input === undefined)
       throw new CliError('cli/usage', 'nothing to run: give --input or --prompt');
     const signal = untilInterrupted();
     const model = await openModelOrPack(argv.model, { ...argv, signal });
     try {
-      if (argv.prompt === undefined) await runTensors(argv, model, argv.input ?? '', signal);
-      else await runText(argv, model, argv.prompt, signal);
+      if (ask === undefined) await runTensors(argv, model, argv.input ?? '', signal);
+      else await runText(argv, model, ask, signal);
     } finally {
       await model.close();
     }
@@ -84,14 +92,25 @@ async function runTensors(argv: Args, model: OpenModel, input: string, signal: A
   );
 }
 
-async function runText(argv: Args, model: OpenModel, prompt: string, signal: AbortSignal): Promise<void> {
+/** A plain prompt, or a conversation. */
+async function asked({ prompt, chat, system, messages }: Args): Promise<string | readonly ChatMessage[] | undefined> {
+  if (messages !== undefined) return readMessages(messages);
+  if (prompt === undefined || !chat) return prompt;
+  const before = system === undefined ? [] : [{ role: 'system', content: system }];
+  return [...before, { role: 'user', content: prompt }];
+}
+
+async function runText(
+  argv: Args,
+  model: OpenModel,
+  ask: string | readonly ChatMessage[],
+  signal: AbortSignal,
+): Promise<void> {
   const streams = !argv.json && !argv.quiet;
   const onToken = streams ? (piece: string) => void process.stdout.write(piece) : undefined;
   const options = { ...(await textOptions(argv)), signal, onToken };
-  const system = argv.system === undefined ? [] : [{ role: 'system', content: argv.system }];
-  const made = argv.chat
-    ? await model.text().chat([...system, { role: 'user', content: prompt }], options)
-    : await model.text().generate(prompt, options);
+  const writer = model.text();
+  const made = typeof ask === 'string' ? await writer.generate(ask, options) : await writer.chat(ask, options);
   const { text, tokens, timeToFirstTokenMs, tokensPerSecond, stopReason, promptTokens, seed } = made;
   if (streams) process.stdout.write('\n');
   else print(argv, { text, tokens, timeToFirstTokenMs, tokensPerSecond, stopReason, promptTokens, seed }, () => '');
@@ -108,6 +127,6 @@ async function textOptions(argv: Args): Promise<GenerateOptions> {
     seed: argv.seed,
     adapter: argv.adapter,
     stop: argv.stop,
-    schema: argv.schema === undefined ? undefined : await readSchema(argv.schema),
+    schema: argv.schema === undefined ? undefined : await readJson('--schema', argv.schema),
   };
 }

@@ -17,13 +17,30 @@ const MOVES_CHANNELS: ReadonlySet<string> = new Set(['rotate-residual', 'scale-c
 /**
  * The recipe that `compile` would run: a file, or the built-in one for the weights with the options that name a part of it.
  * What is rebuilt on a base pack goes through that one's rewrites alone.
- * @throws {CompilerError} `compiler/recipe`, `compiler/lora-rebuild`
+ * @throws {CompilerError} `compiler/recipe`, `compiler/lora-branch`, `compiler/lora-rebuild`
  */
 export async function recipeOf(options: CompileOptions): Promise<Recipe> {
   if (options.basePack !== undefined) return (await readBasePack(options.basePack)).rewrites;
   const recipe = withKvCache(await weightsRecipe(options), options.kvCache);
-  if ((options.loraMode ?? 'merge') === 'merge' || options.recipe !== undefined) return recipe;
+  const { loraMode = 'merge' } = options;
+  if (loraMode === 'merge') return recipe;
+  if (options.recipe !== undefined) return checkedChannels(recipe, options.recipe, loraMode);
   return { ...recipe, passes: recipe.passes.filter(({ pass }) => !MOVES_CHANNELS.has(pass)) };
+}
+
+/** What a user's own recipe says is not left out in silence. */
+function checkedChannels(recipe: Recipe, path: string, mode: string): Recipe {
+  const moves = recipe.passes.find(({ pass, options }) => MOVES_CHANNELS.has(pass) && !isNever(options));
+  if (!moves) return recipe;
+  const message = `${path}: ${moves.pass} changes the channels that an adapter was trained beside`;
+  throw new CompilerError(mode === 'rebuild' ? 'compiler/lora-rebuild' : 'compiler/lora-branch', message, {
+    where: path,
+    hint: 'leave it out of the recipe, or merge the adapter: --lora-mode merge',
+  });
+}
+
+function isNever(options: unknown): boolean {
+  return typeof options === 'object' && options !== null && 'when' in options && options.when === 'never';
 }
 
 async function weightsRecipe(options: CompileOptions): Promise<Recipe> {

@@ -43,6 +43,7 @@ export async function writeTransformers(
   const config = await readJson(join(folder, 'config.json'));
   const hint = { dtype, ...(beside && { use_external_data_format: true }) };
   await writeJson(join(folder, 'config.json'), { ...config, 'transformers.js_config': hint });
+  await tellTemplate(folder);
   const vocabulary = await readJson(join(folder, 'tokenizer.json'));
   const first = source.tokenizer?.encode('')[0];
   const leading = first === undefined ? undefined : { token: tokenOf(vocabulary, first), id: first };
@@ -52,6 +53,18 @@ export async function writeTransformers(
   const names = await readdir(join(out, 'onnx'));
   const sizes = await Promise.all(names.map(async (name) => (await stat(join(out, 'onnx', name))).size));
   return { digest: null, bytes: sizes.reduce((sum, size) => sum + size, 0) };
+}
+
+/** It looks for a chat template in tokenizer_config.json alone. */
+async function tellTemplate(folder: string): Promise<void> {
+  const template = await readFile(join(folder, 'chat_template.jinja'), 'utf8').catch(() => undefined);
+  if (template === undefined) return;
+  const path = join(folder, 'tokenizer_config.json');
+  const config = await readJson(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return {};
+    throw error;
+  });
+  await writeJson(path, { ...config, chat_template: template });
 }
 
 async function readJson(path: string): Promise<{ readonly [key: string]: unknown }> {
