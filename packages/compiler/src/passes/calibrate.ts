@@ -17,7 +17,7 @@ export const calibrate = definePass({
   name: 'calibrate',
   stage: 'calibrate',
   options: z.strictObject({
-    samples: z.int().positive().default(64),
+    samples: z.int().positive().default(192),
     fewest: z.int().nonnegative().default(16),
     averaging: z.number().gt(0).max(1).default(0.01),
   }),
