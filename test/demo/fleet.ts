@@ -18,6 +18,9 @@ const DEVICES = [
   { device: 'shed', board: 'raspberrypi-zero-2w' },
 ] as const;
 
+/** Some 40 lines, 300 tokens: enough for a median against a budget. */
+const MEASURE_SECONDS = '0.4';
+
 /** A controller and three agents as real processes of the command line, each with its own identity and folder. */
 export async function startFleet(work: string, trustedKey: string, processes: Processes): Promise<Fleet> {
   const data = join(work, 'controller');
@@ -73,5 +76,15 @@ async function startAgent(
     '--name',
     device,
   ]);
-  await processes.start(['agent', 'start', '--identity', identity, '--data', join(work, device, 'data')]);
+  const data = join(work, device, 'data');
+  await processes.start([
+    'agent',
+    'start',
+    '--identity',
+    identity,
+    '--data',
+    data,
+    '--measure-seconds',
+    MEASURE_SECONDS,
+  ]);
 }

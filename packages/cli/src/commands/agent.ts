@@ -4,7 +4,7 @@ import { describeFailure } from '@flotilla/protocol';
 import type { CommandModule } from 'yargs';
 import { CliError } from '../errors.ts';
 import { untilInterrupted } from '../interrupt.ts';
-import { controllerOption, threadsOption, tokenOption } from '../options.ts';
+import { atLeast, controllerOption, threadsOption, tokenOption } from '../options.ts';
 import { type Globals, print, say } from '../output.ts';
 import { bytes, table } from '../text.ts';
 import { readToken } from '../token.ts';
@@ -62,6 +62,7 @@ interface StartArgs extends Globals {
   readonly board: string | undefined;
   readonly threads: number;
   readonly 'memory-cap': number | undefined;
+  readonly 'measure-seconds': number;
 }
 
 const start: CommandModule<Globals, StartArgs> = {
@@ -81,12 +82,18 @@ const start: CommandModule<Globals, StartArgs> = {
       .option('board', { type: 'string', describe: "Board instead of the identity's" })
       .option('threads', threadsOption())
       .option('memory-cap', { type: 'number', describe: "Bytes of RSS at which a model's process is ended" })
+      .option('measure-seconds', {
+        type: 'number',
+        default: 1,
+        describe: "How long a new release is measured against its pack's latency budget",
+      })
       .example('flotilla agent start --identity /etc/flotilla --data /var/lib/flotilla', 'what the systemd unit runs')
       .example(
         'flotilla agent start --controller http://fleet:8080 --token @provision.token --board raspberrypi-5',
         'on a new device: gets its identity, then runs',
       ),
   async handler(argv) {
+    const measureMs = 1000 * atLeast('measure-seconds', argv['measure-seconds'], 0.01);
     const signal = untilInterrupted();
     await provisionOnce(argv, signal);
     const agent = await startAgent({
@@ -96,6 +103,7 @@ const start: CommandModule<Globals, StartArgs> = {
       board: argv.board,
       threads: argv.threads,
       memoryCapBytes: argv['memory-cap'],
+      measureMs,
       log: (line) => say(argv, line),
     });
     print(
