@@ -8,8 +8,8 @@ import { rollOut } from './roll-out.ts';
 import type { Screen } from './screen.ts';
 import { withBallast, withWrongWeights } from './spoil.ts';
 
-/** Of 33.6 million multiplications and additions each: a quarter of a second to two seconds a run, by the machine. */
-const BALLAST = 700;
+/** Of 33.6 million multiplications and additions each: a third of a second to three seconds a run, by the machine. */
+const BALLAST = 1000;
 
 export interface BadReleases {
   readonly results: readonly BadReleaseResult[];
