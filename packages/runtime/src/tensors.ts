@@ -80,7 +80,11 @@ function badInput(name: string, problem: string): RuntimeError {
 
 /** No copy. */
 export function toOrt(Tensor: OrtTensorClass, value: TensorValue): OrtTensor {
-  return new Tensor(value.dtype as 'float32', value.data as Float32Array, value.dims);
+  const tensor = new Tensor(value.dtype as 'float32', value.data as Float32Array, value.dims);
+  // Where there is a Float16Array (Node 24) it becomes one, in which the binding finds no bytes.
+  if (value.dtype === 'float16' && !(tensor.data instanceof Uint16Array))
+    Object.defineProperty(tensor, 'data', { value: value.data });
+  return tensor;
 }
 
 /** No copy. */
