@@ -3,7 +3,7 @@ import yargs, { type CommandModule } from 'yargs';
 import { CliError } from './errors.ts';
 import { describeError, EXIT, exitCodeOf, failureLine } from './failure.ts';
 import { isInterruption } from './interrupt.ts';
-import type { Globals } from './output.ts';
+import { beginOutput, type Globals, printFailure } from './output.ts';
 
 type Command = CommandModule<Globals, never>;
 
@@ -38,6 +38,7 @@ interface Versioned {
 /** Runs one command line and returns the exit code. Failures are printed, never thrown. */
 export async function runCli(args: readonly string[]): Promise<number> {
   const json = args.includes('--json');
+  beginOutput();
   try {
     // Not an option of yargs: `publish` has one of that name.
     if (args[0] === '--version') return await printVersion(json);
@@ -49,7 +50,7 @@ export async function runCli(args: readonly string[]): Promise<number> {
       return EXIT.interrupted;
     }
     const failure = describeError(error);
-    if (json) process.stdout.write(`${JSON.stringify({ error: failure })}\n`);
+    if (json) printFailure(failure);
     process.stderr.write(`${failureLine(failure)}\n`);
     if (args.includes('--verbose') && error instanceof Error) process.stderr.write(`${error.stack ?? ''}\n`);
     return exitCodeOf(failure, error);
@@ -87,7 +88,7 @@ function parser(args: readonly string[], commands: readonly Command[]) {
     .wrap(Math.min(120, process.stdout.columns ?? 120))
     .version(false)
     .help()
-    .check(hasNumbers)
+    .check(hasOneOfEach)
     .exitProcess(false)
     .fail((message, error) => {
       // What an option's own check throws arrives as yargs' kind of error.
@@ -97,14 +98,23 @@ function parser(args: readonly string[], commands: readonly Command[]) {
   return cli;
 }
 
-/** yargs makes NaN of words where a number is wanted. */
-function hasNumbers(argv: { readonly [option: string]: unknown }): true {
-  const wrong = Object.keys(argv).find((option) => Number.isNaN(argv[option]));
-  if (wrong === undefined) return true;
-  throw new CliError('cli/usage', `--${wrong} must be a number`, { hint: 'see --help' });
+/** yargs makes NaN of words where a number is wanted, and lists of what is given twice. */
+function hasOneOfEach(argv: { readonly [option: string]: unknown }, options: object): true {
+  // Its types speak of aliases; what comes is yargs' table of options, by kind.
+  const lists: readonly unknown[] = 'array' in options && Array.isArray(options.array) ? options.array : [];
+  for (const [option, value] of Object.entries(argv)) {
+    if (Number.isNaN(value)) throw new CliError('cli/usage', `--${option} must be a number`, { hint: 'see --help' });
+    // Each option stands there under its alias and in camel case, too.
+    if (Array.isArray(value) && value.length > 1 && /^[a-z-]{2,}$/.test(option) && !lists.includes(option))
+      throw new CliError('cli/usage', `--${option} is given ${value.length} times`, { hint: 'give it once' });
+  }
+  return true;
 }
 
 function usageError(message: string): CliError {
+  const choice = /Argument: (.+?), Given: (.+?), Choices: (.+)/.exec(message);
+  if (choice !== null)
+    return new CliError('cli/usage', `--${choice[1]} is one of ${choice[3]?.replaceAll('"', '')}, not ${choice[2]}`);
   const line = message.split('\n')[0] ?? message;
   // yargs says only this when a command is nearly one that exists.
   const near = /^Did you mean (.*)\?$/.exec(line)?.[1];

@@ -1,6 +1,6 @@
 /** Codes travel in `--json`: never renamed. */
 export type CliErrorCode =
-  /** The command line does not parse: an unknown command or option, or a missing value; see `--help`. */
+  /** The command line does not parse: an unknown command or option, a missing value, or one that the option cannot have; see `--help`. */
   | 'cli/usage'
   /** `flotilla.yaml` or a `FLOTILLA_*` variable cannot be used; mend the named key. */
   | 'cli/config'

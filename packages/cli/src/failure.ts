@@ -50,6 +50,9 @@ const SURROUNDINGS = new Set([
   'database',
 ]);
 
+/** Codes that speak of what the command line says and of nothing else. */
+const USAGE = new Set(['cli/usage', 'runtime/options', 'controller/request', 'controller/selection']);
+
 const SYSTEM_FAULTS = new Set([
   'EACCES',
   'EPERM',
@@ -83,10 +86,11 @@ export function describeError(error: unknown): Failure {
 }
 
 /** The exit code that belongs to a failure's code, or to what the system said in `error` or what caused it. */
-export function exitCodeOf({ code }: Failure, error?: unknown): number {
+export function exitCodeOf({ code, message }: Failure, error?: unknown): number {
   const reason = code.slice(code.indexOf('/') + 1);
   if (code === 'cli/fault' || code === 'controller/internal') return EXIT.fault;
-  if (code === 'cli/usage' || code === 'runtime/options') return EXIT.usage;
+  // What the library says of an option begins with it, whatever its code is: `--block belongs to int4 weights`.
+  if (USAGE.has(code) || message.startsWith('--')) return EXIT.usage;
   return SURROUNDINGS.has(reason) || isSystemFault(error) ? EXIT.surroundings : EXIT.badInput;
 }
 

@@ -1,5 +1,8 @@
-import { CliError } from './errors.ts';
+import { HTTP_SCHEMES, numberIn, urlOf } from './option-values.ts';
 import { setting } from './settings.ts';
+
+/** More would not run faster anywhere, and ONNX Runtime starts them all. */
+export const THREADS = { least: 1, most: 1024, whole: true } as const;
 
 // Options that several commands share. Their defaults are settings, so that `--help` shows what is in force.
 
@@ -14,7 +17,7 @@ export const threadsOption = () =>
   ({
     type: 'number',
     default: Number(setting('threads') ?? 1),
-    coerce: wholeThreads,
+    coerce: numberIn('threads', THREADS),
     describe: 'Threads inside one operator',
   }) as const;
 
@@ -22,6 +25,7 @@ export const controllerOption = () =>
   ({
     type: 'string',
     default: setting('controller') ?? 'http://127.0.0.1:8080',
+    coerce: urlOf('controller', HTTP_SCHEMES, 'http://127.0.0.1:8080'),
     describe: 'URL of the controller',
   }) as const;
 
@@ -45,15 +49,3 @@ export const preprocessOption = () =>
     type: 'string',
     describe: 'Rules by which a folder of pictures or .wav becomes inputs, FILE.yaml',
   }) as const;
-
-/** NaN is left for the check that every number goes through. @throws {CliError} `cli/usage` */
-function wholeThreads(value: number): number {
-  if (Number.isNaN(value) || (Number.isInteger(value) && value >= 1)) return value;
-  throw new CliError('cli/usage', `--threads must be a whole number of at least 1, not ${value}`);
-}
-
-/** A number of at least `least`; refuses NaN that yargs makes of words. @throws {CliError} `cli/usage` */
-export function atLeast(option: string, value: number, least: number): number {
-  if (Number.isFinite(value) && value >= least) return value;
-  throw new CliError('cli/usage', `--${option} must be a number of at least ${least}`);
-}

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
-import { mkdtemp, rm } from 'node:fs/promises';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, createServer as createTcpServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -57,3 +57,40 @@ test('agent start --controller gets an identity where there is none, once', asyn
     await rm(dir, { recursive: true, force: true });
   }
 });
+
+test('an agent that fails after its first line says so on stderr and by its exit code: stdout keeps one object', async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'cli-agent-'));
+  const { pem } = generateKey().publicKey;
+  let refuses = false;
+  // A broker that is away until the agent has given up waiting for it, and then knows the device no more.
+  const broker = createTcpServer((socket) => {
+    socket.on('error', () => undefined);
+    if (refuses)
+      socket.once('data', () => socket.end(Uint8Array.of(0x20, 2, 0, 4))); // CONNACK, §3.2.2.3
+    else socket.destroy();
+  });
+  await new Promise<void>((resolve) => broker.listen(0, '127.0.0.1', resolve));
+  const brokerUrl = `mqtt://127.0.0.1:${(broker.address() as AddressInfo).port}`;
+  const identity = { device: 'pi-1', fleet: 'main', board: 'host', brokerUrl, secret: 's' };
+  try {
+    await writeFile(
+      join(dir, 'identity.json'),
+      JSON.stringify({ ...identity, controllerKey: pem, trustedPackKeys: [pem] }),
+      { mode: 0o600 },
+    );
+    const args = [main, 'agent', 'start', '--identity', dir, '--data', join(dir, 'data'), '--json'];
+    const outcome = await new Promise<{ exitCode: number | null; stdout: string; stderr: string }>((resolve) => {
+      const child = execFile(process.execPath, args, (_error, stdout, stderr) =>
+        resolve({ exitCode: child.exitCode, stdout, stderr }),
+      );
+      child.stdout?.once('data', () => {
+        refuses = true;
+      });
+    });
+    expect(JSON.parse(outcome.stdout)).toMatchObject({ device: 'pi-1', online: false });
+    expect(outcome).toMatchObject({ exitCode: 5, stderr: expect.stringMatching(/^error agent\/broker-refused: .*$/m) });
+  } finally {
+    broker.close();
+    await rm(dir, { recursive: true, force: true });
+  }
+}, 30_000);

@@ -102,10 +102,89 @@ test('every command shows examples and says what each of its arguments is', asyn
 
 test.each([
   [['bench', 'm.onnx', '--threads', 'two'], '--threads must be a number; see --help'],
-  [['bench', 'm.onnx', '--threads', '0'], '--threads must be a whole number of at least 1, not 0; see flotilla --help'],
+  [
+    ['bench', 'm.onnx', '--threads', '0'],
+    '--threads must be a whole number from 1 to 1024, not 0; see flotilla --help',
+  ],
   [['rollout', 'create', 'a@1', '--canary', 'x'], '--canary must be a number; see --help'],
 ])('%j is a usage error', async (args, message) => {
   expect(await flotilla(...args)).toMatchObject({ exitCode: 2, stderr: `error cli/usage: ${message}\n` });
+});
+
+test('a value that an option cannot have is a usage error, told in one line before anything is opened', async () => {
+  // `m.onnx` is not there: what looks for it first ends with 3.
+  const wrong: readonly (readonly string[])[] = [
+    ...[
+      ['--weights', 'int5'],
+      ['--block', '7'],
+      ['--method', 'best'],
+      ['--head', 'int2'],
+      ['--kv-cache', 'int4'],
+    ],
+    ...[
+      ['--layout', 'zip'],
+      ['--lora-mode', 'x'],
+      ['--activations', 'int4'],
+      ['--floor', '2'],
+      ['--floor', '-1'],
+    ],
+    ...[
+      ['--threads', '1e9'],
+      ['--latency-budget', 'x'],
+      ['--fix-shape', 'x'],
+      ['--floor', '1', '--floor', '1'],
+    ],
+    ...[
+      ['--weights', 'int4', '--activations', 'int8'],
+      ['--budget', 'size=0MB'],
+      ['--block', '32'],
+    ],
+  ].map((options) => ['compile', 'm.onnx', '-o', 'x.pack', ...options]);
+  const all = [
+    ...wrong,
+    ...[
+      ['--http', 'nonsense'],
+      ['--listen', '1:70000'],
+      ['--mqtt', 'http://x'],
+      ['--database', 'mysql://x'],
+      ['--public-mqtt', 'x'],
+    ].map((options) => ['controller', 'start', ...options]),
+    ...[
+      ['--broker', 'http://x'],
+      ['--memory-cap', '0'],
+      ['--controller', 'host:80'],
+    ].map((options) => ['agent', 'start', ...options]),
+    ['agent', 'provision', '--identity', 'x', '--board', 'host', '--name', 'A/B'],
+    ...[
+      ['--canary', '-1'],
+      ['--canary', '1.5'],
+      ['--health-seconds', '1e9'],
+      ['--deadline-seconds', '0'],
+    ].map((options) => ['rollout', 'create', 'a@1', ...options]),
+    ...[
+      ['--max-tokens', '0'],
+      ['--bench-seconds', '-1'],
+      ['--seed', '0.5'],
+    ].map((options) => ['device', 'call', 'a', 'b', ...options]),
+    ['bench', 'm.onnx', '--seconds', '0'],
+    ['compare', 'm.onnx', 'm.onnx', '--seconds', '-1'],
+    ['inspect', 'm.onnx', '--samples', '1.5'],
+    ['debug', 'm.onnx', '--against', 'm.onnx', '--data', 'd', '--floor-db', '1e999'],
+    ['run', 'm.onnx', '--prompt', 'x', '--max-tokens', '0'],
+  ];
+  const write = vi.spyOn(process.stderr, 'write').mockImplementation(() => true);
+  try {
+    for (const args of all) {
+      write.mockClear();
+      expect(await runCli(args), args.join(' ')).toBe(2);
+      const option = args.findLast((arg) => /^--[a-z]/.test(arg));
+      expect(write.mock.calls, args.join(' ')).toEqual([
+        [expect.stringMatching(new RegExp(`^error .*${option}\\b.*\\n$`))],
+      ]);
+    }
+  } finally {
+    write.mockRestore();
+  }
 });
 
 test('debug without the right model is a usage error; compare of what is no model is bad input (#1)', async () => {

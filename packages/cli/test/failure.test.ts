@@ -34,5 +34,7 @@ test('a port in use lies in the surroundings, a wrong option in the usage, the r
   const inUse = Object.assign(new Error('listen EADDRINUSE'), { code: 'EADDRINUSE' });
   expect(exitCodeOf(describeError(inUse))).toBe(5);
   expect(exitCodeOf(describeError(new CliError('cli/usage', 'no')))).toBe(2);
+  const ofOption = Object.assign(new Error('--block belongs to int4'), { code: 'compiler/recipe' });
+  expect(exitCodeOf(describeError(ofOption))).toBe(2);
   expect(exitCodeOf(describeError(new TypeError('x is undefined')))).toBe(1);
 });

@@ -98,7 +98,7 @@ function builtInName(weights: string, activations: string | undefined): BuiltInN
   if (weightOnly !== undefined && (activations ?? 'none') === 'none') return weightOnly;
   throw new CompilerError(
     'compiler/recipe',
-    `no built-in recipe for weights ${weights} with activations ${activations ?? 'unset'}`,
+    `--weights ${weights} has no built-in recipe with --activations ${activations ?? 'unset'}`,
     { hint: 'int8 goes with int8, dynamic or none; int4, nf4, fp4, fp16 and fp32 with none; else write a recipe' },
   );
 }

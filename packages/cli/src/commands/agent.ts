@@ -4,7 +4,8 @@ import { describeFailure } from '@flotilla/protocol';
 import type { CommandModule } from 'yargs';
 import { CliError } from '../errors.ts';
 import { untilInterrupted } from '../interrupt.ts';
-import { atLeast, controllerOption, threadsOption, tokenOption } from '../options.ts';
+import { HTTP_SCHEMES, MQTT_SCHEMES, nameOf, numberIn, urlOf } from '../option-values.ts';
+import { controllerOption, threadsOption, tokenOption } from '../options.ts';
 import { type Globals, print, say } from '../output.ts';
 import { bytes, table } from '../text.ts';
 import { readToken } from '../token.ts';
@@ -27,8 +28,12 @@ const provision: CommandModule<Globals, ProvisionArgs> = {
       .option('token', tokenOption())
       .option('identity', { type: 'string', demandOption: true, describe: 'Folder for identity.json (mode 0600)' })
       .option('board', { type: 'string', demandOption: true, describe: 'What this device is' })
-      .option('name', { type: 'string', describe: 'Device name; default: the controller chooses' })
-      .option('fleet', { type: 'string', describe: "Default: the controller's" })
+      .option('name', {
+        type: 'string',
+        coerce: nameOf('name'),
+        describe: 'Device name; default: the controller chooses',
+      })
+      .option('fleet', { type: 'string', coerce: nameOf('fleet'), describe: "Default: the controller's" })
       .example('flotilla agent provision --board raspberrypi-5 --identity /etc/flotilla', 'on the device, once'),
   async handler(argv) {
     const { controller, identity, board, name, fleet } = argv;
@@ -75,16 +80,26 @@ const start: CommandModule<Globals, StartArgs> = {
       .option('controller', {
         type: 'string',
         conflicts: 'broker',
+        coerce: urlOf('controller', HTTP_SCHEMES, 'http://127.0.0.1:8080'),
         describe: 'Without an identity yet: provision at this URL first, with --token and --board',
       })
       .option('token', tokenOption())
-      .option('broker', { type: 'string', describe: "MQTT URL instead of the identity's" })
+      .option('broker', {
+        type: 'string',
+        coerce: urlOf('broker', MQTT_SCHEMES, 'mqtt://127.0.0.1:1883'),
+        describe: "MQTT URL instead of the identity's",
+      })
       .option('board', { type: 'string', describe: "Board instead of the identity's" })
       .option('threads', threadsOption())
-      .option('memory-cap', { type: 'number', describe: "Bytes of RSS at which a model's process is ended" })
+      .option('memory-cap', {
+        type: 'number',
+        coerce: numberIn('memory-cap', { least: 1_000_000, whole: true }),
+        describe: "Bytes of RSS at which a model's process is ended",
+      })
       .option('measure-seconds', {
         type: 'number',
         default: 1,
+        coerce: numberIn('measure-seconds', { least: 0.01, most: 3600 }),
         describe: "How long a new release is measured against its pack's latency budget",
       })
       .example('flotilla agent start --identity /etc/flotilla --data /var/lib/flotilla', 'what the systemd unit runs')
@@ -93,7 +108,7 @@ const start: CommandModule<Globals, StartArgs> = {
         'on a new device: gets its identity, then runs',
       ),
   async handler(argv) {
-    const measureMs = 1000 * atLeast('measure-seconds', argv['measure-seconds'], 0.01);
+    const measureMs = 1000 * argv['measure-seconds'];
     const signal = untilInterrupted();
     await provisionOnce(argv, signal);
     const agent = await startAgent({

@@ -2,7 +2,8 @@ import { type BenchReport, bench as benchSession, benchText, type Latency } from
 import type { CommandModule } from 'yargs';
 import { untilInterrupted } from '../interrupt.ts';
 import { feedsOf, type OpenModel, openModelOrPack } from '../open-model.ts';
-import { atLeast, boardOption, threadsOption, trustOption } from '../options.ts';
+import { numberIn } from '../option-values.ts';
+import { boardOption, threadsOption, trustOption } from '../options.ts';
 import { type Globals, print } from '../output.ts';
 import { bytes, facts, ms, percent, table } from '../text.ts';
 
@@ -42,7 +43,12 @@ export const bench: CommandModule<Globals, Args> = {
         default: [],
         describe: "Prompts to measure text with; default: the pack's golden ones",
       })
-      .option('seconds', { type: 'number', default: 3, describe: 'How long to measure' })
+      .option('seconds', {
+        type: 'number',
+        default: 3,
+        coerce: numberIn('seconds', { least: 0.1, most: 86_400 }),
+        describe: 'How long to measure',
+      })
       .option('threads', threadsOption())
       .option('board', boardOption())
       .option('profile', { type: 'boolean', default: false, describe: 'Also time each operator' })
@@ -50,7 +56,7 @@ export const bench: CommandModule<Globals, Args> = {
       .example('flotilla bench labels.pack --seconds 10 --profile', 'with the operators that cost most'),
   async handler(argv) {
     const signal = untilInterrupted();
-    const seconds = atLeast('seconds', argv.seconds, 0.1);
+    const { seconds } = argv;
     const model = await openModelOrPack(argv.model, { ...argv, signal });
     try {
       const feeds = await feedsOf(model, argv.input);

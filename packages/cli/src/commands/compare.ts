@@ -1,7 +1,8 @@
 import { compare as compareBoth, type CompareReport, type ComparedSide } from '@flotilla/compiler';
 import type { CommandModule } from 'yargs';
 import { untilInterrupted } from '../interrupt.ts';
-import { atLeast, threadsOption } from '../options.ts';
+import { numberIn } from '../option-values.ts';
+import { threadsOption } from '../options.ts';
 import { type Globals, print } from '../output.ts';
 import { type Progress, progressBar } from '../progress.ts';
 import { bytes, ms, percent, table } from '../text.ts';
@@ -21,13 +22,17 @@ export const compare: CommandModule<Globals, Args> = {
     args
       .positional('a', { type: 'string', demandOption: true, describe: '.onnx file, folder, pack, or compile --json' })
       .positional('b', { type: 'string', demandOption: true, describe: 'The other one' })
-      .option('seconds', { type: 'number', default: 0.2, describe: 'To measure each in each of five rounds; 0: not' })
+      .option('seconds', {
+        type: 'number',
+        default: 0.2,
+        coerce: numberIn('seconds', { least: 0, most: 3600 }),
+        describe: 'To measure each in each of five rounds; 0: not',
+      })
       .option('threads', threadsOption())
       .option('all', { type: 'boolean', default: false, describe: 'Every weight that differs' })
       .example('flotilla compare rec.onnx labels.pack', 'what became of each weight, and what it brought')
       .example('flotilla compare int8.json int4.json', 'two reports of compile --json'),
-  async handler({ a, b, threads, all, ...argv }) {
-    const seconds = atLeast('seconds', argv.seconds, 0);
+  async handler({ a, b, seconds, threads, all, ...argv }) {
     const bar = progressBar(argv);
     const onProgress = (progress: Progress): void => bar.update(progress);
     const report = await compareBoth(a, b, { seconds, threads, signal: untilInterrupted(), onProgress }).finally(() =>

@@ -11,7 +11,8 @@ import { CliError } from '../errors.ts';
 import { EXIT } from '../failure.ts';
 import { untilInterrupted } from '../interrupt.ts';
 import { parseCombine, parseLora } from '../lora-options.ts';
-import { atLeast, preprocessOption } from '../options.ts';
+import { numberIn } from '../option-values.ts';
+import { preprocessOption, THREADS } from '../options.ts';
 import { type Globals, print, say } from '../output.ts';
 import { progressBar } from '../progress.ts';
 import { setting } from '../settings.ts';
@@ -70,29 +71,33 @@ export const compile: CommandModule<Globals, Args> = {
         describe: 'NAME.pack: one tar; NAME.onnx: the bare portable model; else a directory',
       })
       .option('layout', {
-        type: 'string',
+        choices: ['pack', 'transformers'],
         default: 'pack',
         describe: 'pack, or transformers: a folder for transformers.js',
       })
       .option('weights', {
-        type: 'string',
+        choices: ['int8', 'int4', 'nf4', 'fp4', 'fp16', 'fp32'],
         default: 'int8',
-        describe: 'int8, int4, nf4, fp4, fp16 or fp32 (clean-up only)',
+        describe: 'Format of the weights; fp32: clean-up only',
       })
       .option('activations', {
-        type: 'string',
-        describe: 'int8, dynamic or none (weights alone); default: by the weights',
+        choices: ['int8', 'dynamic', 'none'],
+        describe: 'Format of the activations; none: weights alone; default: by the weights',
       })
-      .option('block', { type: 'number', describe: 'Weights that share a scale, for int4, nf4 and fp4: 16 to 256' })
+      .option('block', {
+        type: 'number',
+        choices: [16, 32, 64, 128, 256],
+        describe: 'Weights that share a scale, for int4, nf4 and fp4',
+      })
       .option('method', {
-        type: 'string',
-        describe: 'How int4 is found: auto (gptq where there is data, else rtn), rtn, hqq, gptq or awq',
+        choices: ['auto', 'rtn', 'hqq', 'gptq', 'awq'],
+        describe: 'How int4 is found; auto: gptq where there is data, else rtn',
       })
-      .option('head', { type: 'string', describe: 'The last layer beside int4 weights: int8 (default) or int4' })
+      .option('head', { choices: ['int8', 'int4'], describe: 'The last layer beside int4 weights; default int8' })
       .option('kv-cache', {
-        type: 'string',
+        choices: ['fp32', 'int8'],
         default: 'fp32',
-        describe: "A language model's KV cache: fp32 or int8 (calibrated)",
+        describe: "A language model's KV cache; int8 is calibrated",
       })
       .option('recipe', { type: 'string', describe: 'Recipe file instead of a built-in one' })
       .option('fix-shape', {
@@ -124,6 +129,7 @@ export const compile: CommandModule<Globals, Args> = {
       })
       .option('floor', {
         type: 'number',
+        coerce: numberIn('floor', { least: 0, most: 1 }),
         describe: "Share of fp32's score that must be kept; default: the budget's accuracy, else 0.98",
       })
       .option('base', {
@@ -137,7 +143,7 @@ export const compile: CommandModule<Globals, Args> = {
         describe: 'PEFT adapter, DIR[:WEIGHT]; repeatable',
       })
       .option('lora-mode', {
-        type: 'string',
+        choices: ['merge', 'branch', 'rebuild'],
         default: 'merge',
         describe:
           'merge; branch: adapters lie beside the base in the pack; rebuild: devices that have --base-pack merge',
@@ -170,7 +176,8 @@ export const compile: CommandModule<Globals, Args> = {
       .option('report', { type: 'string', describe: 'Write FILE.html: verdict, distributions, error and time by node' })
       .option('threads', {
         type: 'number',
-        default: setting('threads') === undefined ? undefined : Number(setting('threads')),
+        ...(setting('threads') !== undefined && { default: Number(setting('threads')) }),
+        coerce: numberIn('threads', THREADS),
         describe: 'For converting weights, default: all cores; to judge and measure, default 1',
       })
       .option('resume', {
@@ -224,8 +231,7 @@ export const compile: CommandModule<Globals, Args> = {
 
 /** What goes to the compiler under the name that it has here. */
 function pick({ weights, activations, block, method, recipe, data, preprocess, metric, keys, floor, ...rest }: Args) {
-  const { head, eval: judge, name, resume, board, budget, force } = rest;
-  const threads = rest.threads === undefined ? undefined : Math.floor(atLeast('threads', rest.threads, 1));
+  const { head, eval: judge, name, resume, board, budget, force, threads } = rest;
   const boards = board.length > 0 ? board : undefined;
   const given = rest['fix-shape'].map(parseShape);
   const fixShapes = given.length > 0 ? Object.fromEntries(given) : undefined;

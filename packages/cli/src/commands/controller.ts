@@ -1,6 +1,7 @@
 import { startController } from '@flotilla/controller';
 import type { CommandModule } from 'yargs';
 import { untilInterrupted } from '../interrupt.ts';
+import { endpointOf, MQTT_SCHEMES, urlOf } from '../option-values.ts';
 import { type Globals, print, say } from '../output.ts';
 import { setting } from '../settings.ts';
 
@@ -23,15 +24,30 @@ const start: CommandModule<Globals, StartArgs> = {
       .option('data', { type: 'string', default: './controller', describe: 'Folder of its keys, packs and database' })
       .option('listen', {
         type: 'string',
+        coerce: endpointOf('listen'),
         describe: 'HOST:PORT of the embedded broker; port 0: any free one. Default 127.0.0.1:1883',
       })
-      .option('mqtt', { type: 'string', conflicts: 'listen', describe: 'URL of a broker that somebody else runs' })
-      .option('public-mqtt', { type: 'string', describe: 'URL that devices are told to connect to, where it differs' })
+      .option('mqtt', {
+        type: 'string',
+        conflicts: 'listen',
+        coerce: urlOf('mqtt', MQTT_SCHEMES, 'mqtt://127.0.0.1:1883'),
+        describe: 'URL of a broker that somebody else runs',
+      })
+      .option('public-mqtt', {
+        type: 'string',
+        coerce: urlOf('public-mqtt', MQTT_SCHEMES, 'mqtt://fleet.example.com:1883'),
+        describe: 'URL that devices are told to connect to, where it differs',
+      })
       .option('http', {
         type: 'string',
+        coerce: endpointOf('http'),
         describe: 'HOST:PORT of the HTTP API; port 0: any free one. Default 127.0.0.1:8080',
       })
-      .option('database', { type: 'string', describe: 'PostgreSQL URL; default: an embedded database' })
+      .option('database', {
+        type: 'string',
+        coerce: urlOf('database', ['postgres:', 'postgresql:'], 'postgres://USER@HOST/DATABASE'),
+        describe: 'PostgreSQL URL; default: an embedded database',
+      })
       .option('database-template', {
         type: 'string',
         conflicts: 'database',

@@ -2,7 +2,8 @@ import { debug as debugModel, type DebugReport, type NodeError } from '@flotilla
 import type { CommandModule } from 'yargs';
 import { untilInterrupted } from '../interrupt.ts';
 import { parseLora } from '../lora-options.ts';
-import { atLeast, preprocessOption } from '../options.ts';
+import { numberIn } from '../option-values.ts';
+import { preprocessOption } from '../options.ts';
 import { type Globals, print } from '../output.ts';
 import { progressBar } from '../progress.ts';
 import { table } from '../text.ts';
@@ -35,9 +36,15 @@ export const debug: CommandModule<Globals, Args> = {
         describe: 'Adapter that was merged, DIR[:WEIGHT]: merged into the right model too',
       })
       .option('lora-map', { type: 'string', describe: 'As for compile' })
-      .option('samples', { type: 'number', default: 4, describe: 'Samples that are run at most' })
+      .option('samples', {
+        type: 'number',
+        default: 4,
+        coerce: numberIn('samples', { least: 1, whole: true }),
+        describe: 'Samples that are run at most',
+      })
       .option('floor-db', {
         type: 'number',
+        coerce: numberIn('floor-db', { least: -300, most: 300 }),
         describe:
           "Own error, as SQNR, under which a node parts; default: as far under the nodes' median as four deviations of theirs, 10 to 25 dB",
       })
@@ -57,7 +64,7 @@ export const debug: CommandModule<Globals, Args> = {
         preprocess,
         lora: argv.lora.map(parseLora),
         loraMap: argv['lora-map'],
-        samples: atLeast('samples', argv.samples, 1),
+        samples: argv.samples,
         floorDb: argv['floor-db'],
         signal: untilInterrupted(),
         onProgress: (progress) => bar.update(progress),

@@ -1,6 +1,7 @@
 import type { DeviceView, TelemetryView } from '@flotilla/controller';
 import type { CommandModule } from 'yargs';
 import { type Connection, connect, withConnection } from '../client.ts';
+import { numberIn } from '../option-values.ts';
 import { type Globals, print } from '../output.ts';
 import { readJson } from '../read-json.ts';
 import { bytes, ms, table } from '../text.ts';
@@ -67,14 +68,27 @@ const call: CommandModule<Globals, CallArgs> = {
       .positional('device', { type: 'string', demandOption: true, describe: 'Its id, see device ls' })
       .positional('model', { type: 'string', demandOption: true, describe: 'Name of a model that it has loaded' })
       .option('prompt', { type: 'string', describe: 'For a language model' })
-      .option('max-tokens', { type: 'number', describe: 'Longest answer' })
-      .option('temperature', { type: 'number', describe: 'Above 0: draw tokens instead of taking the best' })
-      .option('seed', { type: 'number', describe: 'The same seed draws the same text' })
+      .option('max-tokens', {
+        type: 'number',
+        coerce: numberIn('max-tokens', { least: 1, most: 65_536, whole: true }),
+        describe: 'Longest answer',
+      })
+      .option('temperature', {
+        type: 'number',
+        coerce: numberIn('temperature', { least: 0, most: 100 }),
+        describe: 'Above 0: draw tokens instead of taking the best',
+      })
+      .option('seed', {
+        type: 'number',
+        coerce: numberIn('seed', { least: 0, most: 0xffff_ffff, whole: true }),
+        describe: 'The same seed draws the same text',
+      })
       .option('schema', { type: 'string', describe: 'File with a JSON Schema that the answer is valid against' })
       .option('adapter', { type: 'string', describe: 'One of those beside the model in its pack; default: none' })
       .option('bench-seconds', {
         type: 'number',
         conflicts: 'prompt',
+        coerce: numberIn('bench-seconds', { least: 0.001, most: 3600 }),
         describe: 'Run the golden inputs for so long and send telemetry',
       })
       .example(

@@ -1,7 +1,8 @@
 import { type InspectReport, inspect as inspectModel, type Outlier, type TensorReport } from '@flotilla/compiler';
 import type { CommandModule } from 'yargs';
 import { untilInterrupted } from '../interrupt.ts';
-import { atLeast, preprocessOption } from '../options.ts';
+import { numberIn } from '../option-values.ts';
+import { preprocessOption } from '../options.ts';
 import { type Globals, print } from '../output.ts';
 import { progressBar } from '../progress.ts';
 import { bytes, facts, percent, sparkline, table } from '../text.ts';
@@ -24,13 +25,17 @@ export const inspect: CommandModule<Globals, Args> = {
       .option('all', { type: 'boolean', default: false, describe: 'Every tensor and node, not only the largest' })
       .option('data', { type: 'string', describe: 'Samples to watch the activations on, PATH[:N]' })
       .option('preprocess', preprocessOption())
-      .option('samples', { type: 'number', default: 16, describe: 'Samples that are run at most' })
+      .option('samples', {
+        type: 'number',
+        default: 16,
+        coerce: numberIn('samples', { least: 1, whole: true }),
+        describe: 'Samples that are run at most',
+      })
       .option('channels', { type: 'boolean', default: false, describe: "Each channel's own figures in the --json" })
       .example('flotilla inspect model.onnx', 'weights: nothing is changed, tensors are read one at a time')
       .example('flotilla inspect rec.onnx --data calibrate/:8', 'activations too, their outliers by name'),
   async handler(argv) {
-    const { model, data, preprocess, channels } = argv;
-    const samples = atLeast('samples', argv.samples, 1);
+    const { model, data, preprocess, samples, channels } = argv;
     const bar = progressBar(argv);
     try {
       const report = await inspectModel(model, {

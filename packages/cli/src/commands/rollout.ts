@@ -3,6 +3,7 @@ import type { Argv, CommandModule } from 'yargs';
 import { type Connection, connect, withConnection } from '../client.ts';
 import { EXIT } from '../failure.ts';
 import { untilInterrupted } from '../interrupt.ts';
+import { numberIn } from '../option-values.ts';
 import { type Globals, print, say } from '../output.ts';
 import { percent, table } from '../text.ts';
 
@@ -18,6 +19,8 @@ interface CreateArgs extends Args {
   readonly watch: boolean;
 }
 
+const DAY_SECONDS = 86_400;
+
 const create: CommandModule<Globals, CreateArgs> = {
   command: 'create <release>',
   describe: 'Roll a release out: canary first, then the rest; the first failure stops it',
@@ -29,15 +32,22 @@ const create: CommandModule<Globals, CreateArgs> = {
         default: 'all',
         describe: `Which devices, e.g. "board = 'raspberrypi-5' and tag = 'attic'"`,
       })
-      .option('canary', { type: 'number', default: 1, describe: 'How many devices go first' })
+      .option('canary', {
+        type: 'number',
+        default: 1,
+        coerce: numberIn('canary', { least: 0, most: 100_000, whole: true }),
+        describe: 'How many devices go first',
+      })
       .option('health-seconds', {
         type: 'number',
         default: 10,
+        coerce: numberIn('health-seconds', { least: 0, most: DAY_SECONDS }),
         describe: 'How long a new model must serve before it is committed',
       })
       .option('deadline-seconds', {
         type: 'number',
         default: 600,
+        coerce: numberIn('deadline-seconds', { least: 1, most: DAY_SECONDS }),
         describe: 'The longest a device may stay in one state',
       })
       .option('watch', { type: 'boolean', default: false, describe: 'Stay until it has ended' })
@@ -48,8 +58,8 @@ const create: CommandModule<Globals, CreateArgs> = {
       release: argv.release,
       to: argv.to,
       canary: argv.canary,
-      healthWindowMs: argv['health-seconds'] * 1000,
-      stateDeadlineMs: argv['deadline-seconds'] * 1000,
+      healthWindowMs: Math.round(argv['health-seconds'] * 1000),
+      stateDeadlineMs: Math.round(argv['deadline-seconds'] * 1000),
     });
     if (argv.watch) await follow(argv, rollout.id);
     else print(argv, rollout, rolloutText);

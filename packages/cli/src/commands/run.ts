@@ -5,7 +5,8 @@ import { untilInterrupted } from '../interrupt.ts';
 import { type OpenModel, openModelOrPack, readFeeds } from '../open-model.ts';
 import { readJson } from '../read-json.ts';
 import { readMessages } from '../read-messages.ts';
-import { atLeast, boardOption, threadsOption, trustOption } from '../options.ts';
+import { numberIn } from '../option-values.ts';
+import { boardOption, threadsOption, trustOption } from '../options.ts';
 import { type Globals, print } from '../output.ts';
 
 interface Args extends Globals {
@@ -40,7 +41,12 @@ export const run: CommandModule<Globals, Args> = {
       .option('input', { type: 'string', describe: 'Inputs as .npz' })
       .option('output', { type: 'string', implies: 'input', describe: 'Where the outputs go, as .npz' })
       .option('prompt', { type: 'string', conflicts: 'input', describe: 'For the pack of a language model' })
-      .option('max-tokens', { type: 'number', default: 64, describe: 'Longest answer' })
+      .option('max-tokens', {
+        type: 'number',
+        default: 64,
+        coerce: numberIn('max-tokens', { least: 1, most: 65_536, whole: true }),
+        describe: 'Longest answer',
+      })
       .option('chat', {
         type: 'boolean',
         default: false,
@@ -118,7 +124,7 @@ async function runText(
 
 async function textOptions(argv: Args): Promise<GenerateOptions> {
   return {
-    maxTokens: atLeast('max-tokens', argv['max-tokens'], 1),
+    maxTokens: argv['max-tokens'],
     temperature: argv.temperature,
     topK: argv['top-k'],
     topP: argv['top-p'],

@@ -46,7 +46,7 @@ function isNever(options: unknown): boolean {
 async function weightsRecipe(options: CompileOptions): Promise<Recipe> {
   const { weights = 'int8', activations, block, method, head, recipe, fixShapes } = options;
   if (recipe !== undefined && (options.budget ?? []).length > 0)
-    throw new CompilerError('compiler/budget', 'a budget searches for the recipe itself', {
+    throw new CompilerError('compiler/budget', '--budget searches for the recipe itself, beside --recipe', {
       hint: 'leave one of both out',
     });
   if (recipe !== undefined) {

@@ -48,7 +48,7 @@ async function byName(name: string, keys: readonly string[] | undefined): Promis
     }
     default:
       if (name.endsWith('.mjs')) return moduleMetric(name);
-      throw new CompilerError('compiler/metric', `unknown metric "${name}"${nearest(name, names)}`, {
+      throw new CompilerError('compiler/metric', `--metric ${name} is unknown${nearest(name, names)}`, {
         hint: `one of ${names.join(', ')}, or an .mjs file`,
       });
   }
