@@ -22,9 +22,7 @@ export function floatsUnsaid(
     const sizes = node.inputs.map((value) => floatElements(node, value));
     const all = sizes.reduce((sum, size) => sum + size, 0);
     if (all < MIN_ELEMENTS) return [];
-    const mend =
-      node.domain === '' ? '' : "; a function of the model's own is seen through once onnx.inliner spelt it out";
-    const reason = `no pass of the recipe quantizes ${node.opType}: ${all.toLocaleString('en')} weights stay float${mend}`;
+    const reason = `no pass of the recipe quantizes ${node.opType}: ${all.toLocaleString('en')} weights stay float`;
     return [{ pass, node: label(node), op: node.opType, outcome: 'float', reason }];
   });
 }

@@ -20,6 +20,7 @@ import { foldBatchNorm } from './passes/fold-batch-norm.ts';
 import { foldConstants } from './passes/fold-constants.ts';
 import { fuseHardSwish } from './passes/fuse-hard-swish.ts';
 import { fuseMatMulAdd } from './passes/fuse-matmul-add.ts';
+import { inlineOwnFunctions } from './passes/inline-functions.ts';
 import { joinUpsampling } from './passes/join-upsampling.ts';
 import { mergeDuplicates } from './passes/merge-duplicates.ts';
 import { quantizeInt8Dynamic } from './passes/quantize-int8-dynamic.ts';
@@ -35,6 +36,7 @@ import { upgradeOpset } from './passes/upgrade-opset.ts';
 
 /** Every pass that a recipe can name. A new pass is a file under passes/ and a line here. */
 const passes: readonly Pass[] = [
+  inlineOwnFunctions,
   upgradeOpset,
   fixShape,
   mergeDuplicates,

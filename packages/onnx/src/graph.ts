@@ -156,7 +156,11 @@ export class GraphBody implements Graph {
 
   addNode(node: NewNode, { before }: { readonly before?: GraphNode | undefined } = {}): GraphNode {
     const name = node.name ?? this.uniqueName(node.opType);
-    const bytes = onnx.NodeProto.encode(nodeProperties(node, name)).finish();
+    return this.addEncoded(onnx.NodeProto.encode(nodeProperties(node, name)).finish(), before);
+  }
+
+  /** A NodeProto, inserted before `before` or at the end. */
+  addEncoded(bytes: Uint8Array, before: GraphNode | undefined): GraphNode {
     const added = new GraphNode(this, Message.of(bytes, this.message.depth + 1), undefined);
     this.#link(added, before);
     this.#index?.add(added);

@@ -2,6 +2,7 @@ export { buildModel, type NewModel, tensorInfo } from './build-model.ts';
 export { checkModel } from './check/check-model.ts';
 export { bitsOf, rawBytes } from './data-types.ts';
 export { OnnxError, type OnnxErrorCode } from './errors.ts';
+export { functionOps, functionOpsets, inlineFunctions } from './functions/inline-functions.ts';
 export { inferTypes } from './infer/infer-types.ts';
 export { tensorFromFloats, tensorFromInts } from './new-tensor.ts';
 export { elementCount, floats, integers, strings } from './numbers.ts';

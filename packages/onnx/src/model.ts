@@ -16,6 +16,7 @@ const PRODUCER = 2;
 const GRAPH = 7;
 const OPSET_IMPORT = 8;
 const METADATA = 14;
+const FUNCTION = 25;
 const plainFields: ReadonlySet<number> = new Set([IR_VERSION, PRODUCER, OPSET_IMPORT, METADATA]);
 
 /** A ModelProto in its source, with its edits. */
@@ -32,6 +33,8 @@ export class OnnxModel implements Model {
   #irVersion: number;
   readonly #opset: Map<string, number>;
   readonly #metadata: Map<string, string>;
+  /** Where the fields of functions begin that are not written any more. */
+  #droppedFunctions: ReadonlySet<number>;
 
   constructor(message: Message, folder: ExternalFolder, from?: OnnxModel) {
     const fields = message.fields();
@@ -43,6 +46,7 @@ export class OnnxModel implements Model {
     this.#irVersion = from?.irVersion ?? Number(toBigInt(this.#plain.irVersion));
     this.#opset = new Map(from?.opset ?? this.#plain.opsetImport.map(opsetEntry));
     this.#metadata = new Map(from?.metadata ?? this.#plain.metadataProps.map(metadataEntry));
+    this.#droppedFunctions = from?.droppedFunctions ?? new Set();
     const graph = from?.graph.message ?? message.child(fields, GRAPH);
     if (graph === undefined)
       throw new OnnxError('onnx/not-a-model', `${message.source.name} is not an ONNX model: it has no graph`, {
@@ -92,6 +96,17 @@ export class OnnxModel implements Model {
     this.edited = true;
   }
 
+  get droppedFunctions(): ReadonlySet<number> {
+    return this.#droppedFunctions;
+  }
+
+  /** By where their fields begin: they are not written any more. */
+  dropFunctions(slots: readonly number[]): void {
+    if (slots.length === 0) return;
+    this.#droppedFunctions = new Set([...this.#droppedFunctions, ...slots]);
+    this.edited = true;
+  }
+
   /** The file's content: what was not edited byte for byte, what is new at the end. */
   rope(place?: Placing): Rope {
     if (!this.edited && place === undefined) return this.message.rope();
@@ -107,7 +122,8 @@ export class OnnxModel implements Model {
         if (!this.graph.edited && place === undefined) verbatim();
         else if (!graphDone) rope.addField(GRAPH, this.graph.rope(place));
         graphDone = true;
-      } else if (number === IR_VERSION && !sameIrVersion) continue;
+      } else if (number === FUNCTION && this.#droppedFunctions.has(start)) continue;
+      else if (number === IR_VERSION && !sameIrVersion) continue;
       else if (number === OPSET_IMPORT && opset.has(this.#domainAt(field))) continue;
       else if (number === METADATA && metadata.has(this.#keyAt(field))) continue;
       else verbatim();

@@ -13,6 +13,7 @@ const INPUT = 1;
 const OUTPUT = 2;
 const ATTRIBUTE = 5;
 const METADATA: ReadonlySet<number> = new Set([9]);
+const OVERLOAD: ReadonlySet<number> = new Set([8]);
 const plainFields: ReadonlySet<number> = new Set([INPUT, OUTPUT, 3, 4, 7]);
 
 /** What the file says; edits are told by comparison. Shared by clones. */
@@ -76,6 +77,16 @@ export class GraphNode implements Node {
   get metadata(): ReadonlyMap<string, string> {
     const { metadataProps } = this.message.decode(onnx.NodeProto, this.message.fields(), METADATA);
     return new Map(metadataProps.map(({ key, value }) => [key ?? '', value ?? '']));
+  }
+
+  /** Which of a function's forms is called; '' for nearly all. Read from the file at each call. */
+  get overload(): string {
+    return this.message.decode(onnx.NodeProto, this.message.fields(), OVERLOAD).overload;
+  }
+
+  /** AttributeProtos by name. */
+  encodedAttributes(): ReadonlyMap<string, Uint8Array> {
+    return new Map(this.#attributes.map((one) => [one.name, one.rope(this.graph.folder, undefined).toBytes()]));
   }
 
   get attributes(): ReadonlyMap<string, Attribute> {

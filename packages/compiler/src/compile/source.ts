@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { openModelFolder, type ModelFolder } from '@flotilla/checkpoint';
-import { elementCount, type Model, openModel, type Tensor } from '@flotilla/onnx';
+import { elementCount, functionOps, type Model, openModel, type Tensor } from '@flotilla/onnx';
 import type { TextTokenizer } from '@flotilla/runtime';
 import { CompilerError } from '../errors.ts';
 import { loadFolderTokenizer } from '../evaluate/load-onnx.ts';
@@ -43,6 +43,8 @@ function refuseQuantized(model: Model, path: string): void {
       throw quantizedAlready(path, `node ${node.name || node.outputs[0]} is ${node.opType}`);
     }
   }
+  const within = functionOps(model).find((opType) => quantizedOps.test(opType));
+  if (within !== undefined) throw quantizedAlready(path, `a function of its own has ${within}`);
 }
 
 /** Half precision has rounded the weights once; rounded again, they would be judged against a reference that is not fp32. */

@@ -1,38 +1,10 @@
-import { onnx } from '../../generated/onnx.js';
 import { OnnxError } from '../errors.ts';
-import { bytesFields, type Message } from '../message.ts';
+import { callsOf, functionsOf } from '../functions/functions-of.ts';
 import type { OnnxModel } from '../model.ts';
-
-const FUNCTION = 25;
-const NODE = 7;
-const functionFields: ReadonlySet<number> = new Set([1, 10, 13]);
-const nodeFields: ReadonlySet<number> = new Set([4, 7, 8]);
 
 /** A model's own functions may call each other, but not in a ring: they are expanded in place. @throws {OnnxError} `onnx/cycle`, `onnx/duplicate` */
 export function checkFunctions(model: OnnxModel): void {
-  const calls = new Map<string, readonly string[]>();
-  for (const field of bytesFields(model.message.fields(), FUNCTION)) {
-    const message = model.message.at(field);
-    const fields = message.fields();
-    const own = message.decode(onnx.FunctionProto, fields, functionFields);
-    const name = keyOf(own.domain, own.name, own.overload);
-    if (calls.has(name))
-      throw new OnnxError('onnx/duplicate', `two functions are called "${own.name}"`, { where: own.name });
-    calls.set(
-      name,
-      bytesFields(fields, NODE).map((node) => calledBy(message.at(node))),
-    );
-  }
-  checkRings(calls);
-}
-
-function calledBy(message: Message): string {
-  const node = message.decode(onnx.NodeProto, message.fields(), nodeFields);
-  return keyOf(node.domain, node.opType, node.overload);
-}
-
-function keyOf(domain: string, name: string, overload: string): string {
-  return JSON.stringify([domain === 'ai.onnx' ? '' : domain, name, overload]);
+  checkRings(new Map([...functionsOf(model)].map(([key, { proto }]) => [key, [...callsOf(proto.node)]])));
 }
 
 /** Takes away functions that call none of those left, until none is left or all that are call each other. */
