@@ -1,8 +1,10 @@
-import { type Controller, ControllerClient, startController } from '@flotilla/controller';
+import { type Controller, ControllerClient, type ControllerOptions, startController } from '@flotilla/controller';
 import { generateKey, type PrivateKey, writeKeyPair } from '@flotilla/pack';
+import { execFile, spawn } from 'node:child_process';
 import { mkdtemp, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { FakeDevice } from '../../packages/controller/test/support/fake-device.ts';
 import { makePack } from '../../packages/controller/test/support/packs.ts';
@@ -17,6 +19,7 @@ describe.skipIf(bin === undefined)(`#49 a controller on PostgreSQL${reason}`, ()
   let client: ControllerClient;
   let key: PrivateKey;
   let scratch: string;
+  let options: Omit<ControllerOptions, 'dataDir'>;
   let runs = 0;
   const devices: FakeDevice[] = [];
 
@@ -25,13 +28,14 @@ describe.skipIf(bin === undefined)(`#49 a controller on PostgreSQL${reason}`, ()
     scratch = await mkdtemp(join(tmpdir(), 'flotilla-on-postgres-'));
     key = generateKey();
     const { publicFile } = await writeKeyPair(join(scratch, 'keys'), key);
-    const options = {
+    options = {
+      database: postgres.url,
       mqtt: { listen: '127.0.0.1:0' },
       http: '127.0.0.1:0',
       trustedKeys: [publicFile],
       log: () => undefined,
     };
-    controller = await startController({ ...options, dataDir: join(scratch, 'data'), database: postgres.url });
+    controller = await startController({ ...options, dataDir: join(scratch, 'data') });
     client = new ControllerClient({
       url: controller.httpUrl,
       token: (await readFile(controller.adminTokenFile, 'utf8')).trim(),
@@ -76,4 +80,36 @@ describe.skipIf(bin === undefined)(`#49 a controller on PostgreSQL${reason}`, ()
   }, 120_000);
 
   test('it stands still for three seconds', () => rollOut(() => postgres.pause(3000)), 60_000);
+
+  const psql = (sql: string): Promise<{ readonly stdout: string }> =>
+    promisify(execFile)(join(bin ?? '', 'psql'), [postgres.url, '-tAc', sql]);
+  const lockOf = (what: string): string => `from pg_locks where locktype = 'advisory' and ${what}`;
+
+  test('a second controller on the database is refused; the first goes on', async () => {
+    await expect(startController({ ...options, dataDir: join(scratch, 'other') })).rejects.toMatchObject({
+      code: 'controller/locked',
+      message: expect.stringMatching(/another controller works on 127\.0\.0\.1:\d+\/postgres/),
+    });
+    expect(await client.devices()).toHaveLength(3);
+    await psql(`select pg_terminate_backend(pid) ${lockOf('granted')}`);
+    await expect.poll(async () => (await psql(`select count(*) ${lockOf('granted')}`)).stdout.trim()).toBe('1');
+    expect(await client.devices()).toHaveLength(3);
+  }, 60_000);
+
+  test('a controller whose lock another one took while its connection was lost stops, and says so', async () => {
+    // It stands in the queue for the lock before the connection breaks.
+    const rival = spawn(join(bin ?? '', 'psql'), [
+      postgres.url,
+      '-c',
+      'select pg_advisory_lock(1718382452, 1), pg_sleep(60)',
+    ]);
+    try {
+      await expect.poll(async () => (await psql(`select count(*) ${lockOf('not granted')}`)).stdout.trim()).toBe('1');
+      await psql(`select pg_terminate_backend(pid) ${lockOf('granted')}`);
+      await expect(controller.done).rejects.toMatchObject({ code: 'controller/locked' });
+      await expect(client.devices()).rejects.toMatchObject({ code: 'controller/unreachable' });
+    } finally {
+      rival.kill();
+    }
+  }, 60_000);
 });

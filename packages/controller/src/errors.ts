@@ -38,7 +38,7 @@ export type ControllerErrorCode =
   | 'controller/port-in-use'
   /** doc: The address to listen on cannot be used (not this machine's, or no permission). Choose another. */
   | 'controller/listen'
-  /** doc: Another controller runs on this data folder. Stop it, or give this one its own folder. */
+  /** doc: Another controller runs on this data folder, or on this PostgreSQL database. Stop it, or give this one its own. */
   | 'controller/locked'
   /** doc: The data folder cannot be written. Check the disk and the permissions. */
   | 'controller/data-dir'

@@ -38,5 +38,10 @@ export interface Controller {
   readonly httpUrl: string;
   /** The file that holds the admin token. */
   readonly adminTokenFile: string;
+  /**
+   * Resolves when it has been closed; rejects when it closed itself because it could not go on: `controller/locked` where
+   * another controller took its database while that was away.
+   */
+  readonly done: Promise<void>;
   close(): Promise<void>;
 }

@@ -21,18 +21,37 @@ export async function serve(options: ControllerOptions): Promise<Controller> {
     // One that fails must not keep the others from their turn: the lock is the last.
     for (const undo of undos.splice(0).toReversed()) await undo().catch(onError);
   };
+  let closing: Promise<void> | undefined;
+  const closeOnce = (): Promise<void> => (closing ??= close());
+  let finish: { readonly resolve: () => void; readonly reject: (error: Error) => void } | undefined;
+  const done = new Promise<void>((resolve, reject) => {
+    finish = { resolve, reject };
+  });
+  done.catch(() => undefined); // whoever waits for it hears of it; nobody must
+  let fault: Error | undefined;
+  const onFatal = (error: Error): void => {
+    fault = error;
+    // Not at once: what is under way would wait for itself to end.
+    setImmediate(() => void closeOnce().then(() => finish?.reject(error)));
+  };
   try {
     const onClose = (undo: () => Promise<unknown>): void => void undos.push(undo);
-    const addresses = await start(options, { clock, onError, signal: stopping.signal, onClose });
-    let closing: Promise<void> | undefined;
-    return { ...addresses, close: () => (closing ??= close()) };
+    const addresses = await start(options, { clock, onError, onFatal, signal: stopping.signal, onClose });
+    return {
+      ...addresses,
+      done,
+      async close() {
+        await closeOnce();
+        if (fault === undefined) finish?.resolve();
+      },
+    };
   } catch (error) {
-    await close();
+    await closeOnce();
     throw error;
   }
 }
 
-async function start(options: ControllerOptions, world: World): Promise<Omit<Controller, 'close'>> {
+async function start(options: ControllerOptions, world: World): Promise<Omit<Controller, 'close' | 'done'>> {
   const endpoint = parseEndpoint(options.http ?? '127.0.0.1:8080', 'http');
   const broker = brokerOf(options);
   if ('endpoint' in broker) await checkFree(broker.endpoint, 'mqtt');

@@ -32,14 +32,14 @@ export interface ControllerState {
 /** Opens the data folder, and takes up the rollouts that an earlier controller left in it. */
 export async function openState(options: ControllerOptions, world: World): Promise<ControllerState> {
   const { dataDir } = options;
-  const { clock, onError, signal, onClose } = world;
+  const { clock, onError, onFatal, signal, onClose } = world;
   await makeDataDir(dataDir);
   onClose(await lockDataDir(dataDir));
   const key = await openSigningKey(dataDir);
   const trusted = await trustedPaths(options);
   const trustedKeys = await readTrustedKeys(trusted);
   const successions = await readKeySuccessions(dataDir, [key.publicKey, ...trustedKeys], trusted);
-  const db = await openDatabase(dataDir, options.database, options.databaseTemplate);
+  const db = await openDatabase(dataDir, { url: options.database, template: options.databaseTemplate }, onFatal);
   onClose(() => db.destroy());
   const registry = await Registry.load(db);
   const timeline = new Timeline(db);

@@ -82,11 +82,9 @@ const start: CommandModule<Globals, StartArgs> = {
       { httpUrl, mqttUrl, adminTokenFile, pid: process.pid },
       () => `HTTP ${httpUrl}\nMQTT ${mqttUrl}\nadmin token in ${adminTokenFile}`,
     );
-    await new Promise<void>((resolve) => {
-      if (signal.aborted) resolve();
-      signal.addEventListener('abort', () => resolve(), { once: true });
-    });
-    await controller.close();
+    signal.addEventListener('abort', () => void controller.close(), { once: true });
+    if (signal.aborted) await controller.close();
+    await controller.done;
   },
 };
 

@@ -4,23 +4,30 @@ import pg from 'pg';
 import { ControllerError } from '../errors.ts';
 import { migrationProvider } from './migrations.ts';
 import { openPglite } from './pglite.ts';
+import { PostgresLock } from './postgres-lock.ts';
 import type { Database, Tables } from './schema.ts';
 
 /**
  * Opens the database and brings its tables up to date.
  * @param url PostgreSQL; without it an embedded database in `<dataDir>/db`
  * @param template see `databaseTemplate` of the controller's options
- * @throws {ControllerError} `controller/database`
+ * @param onTaken told when another controller took the PostgreSQL database while it was away
+ * @throws {ControllerError} `controller/database`; `controller/locked` where another controller works on it
  */
-export async function openDatabase(dataDir: string, url?: string, template?: string): Promise<Database> {
+export async function openDatabase(
+  dataDir: string,
+  { url, template }: { readonly url?: string | undefined; readonly template?: string | undefined },
+  onTaken: (error: ControllerError) => void,
+): Promise<Database> {
   try {
-    const pool = url === undefined ? await openPglite(join(dataDir, 'db'), template) : connectPostgres(url);
+    const pool = url === undefined ? await openPglite(join(dataDir, 'db'), template) : connectPostgres(url, onTaken);
     const db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) });
     const { error } = await new Migrator({ db, provider: migrationProvider }).migrateToLatest();
     if (error === undefined) return db;
     await db.destroy();
     throw error;
   } catch (cause) {
+    if (cause instanceof ControllerError) throw cause;
     const where = url === undefined ? join(dataDir, 'db') : hideSecrets(url);
     throw new ControllerError('controller/database', `cannot open ${where}: ${sentence(cause)}`, {
       where,
@@ -30,7 +37,7 @@ export async function openDatabase(dataDir: string, url?: string, template?: str
   }
 }
 
-function connectPostgres(url: string): PostgresPool {
+function connectPostgres(url: string, onTaken: (error: ControllerError) => void): PostgresPool {
   if (!/^postgres(?:ql)?:\/\//.test(url)) throw new Error('not postgres://USER@HOST/DATABASE');
   const types = new pg.TypeOverrides();
   // Every bigint here stays below 2^53 (see the protocol); pg hands them over as text.
@@ -40,7 +47,18 @@ function connectPostgres(url: string): PostgresPool {
   pool.on('error', () => undefined);
   // So would one that breaks between two statements of a transaction; the next statement says it.
   pool.on('connect', (client) => client.on('error', () => undefined));
-  return pool as unknown as PostgresPool;
+  const lock = new PostgresLock(url, onTaken);
+  const connected = pool as unknown as PostgresPool;
+  return {
+    async connect() {
+      await lock.hold();
+      return connected.connect();
+    },
+    async end() {
+      await connected.end();
+      await lock.release();
+    },
+  };
 }
 
 const CONNECTION_CODES: readonly unknown[] = [
