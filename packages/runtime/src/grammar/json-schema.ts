@@ -9,8 +9,11 @@ import {
   jsonValue,
   space,
 } from './json-terms.ts';
+import { type Bound, jsonNumberBetween } from './json-number-between.ts';
 import { jsonObject } from './json-object.ts';
 import { refuse } from './schema-refusal.ts';
+import { FORMATS } from './string-formats.ts';
+import { jsonStringLike } from './string-pattern.ts';
 
 type Schema = { readonly [keyword: string]: unknown };
 
@@ -35,8 +38,8 @@ const KEYWORDS: { readonly [type: string]: readonly string[] } = {
   null: [],
   boolean: [],
   integer: ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum'],
-  number: [],
-  string: ['minLength', 'maxLength'],
+  number: ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum'],
+  string: ['minLength', 'maxLength', 'pattern', 'format'],
   array: ['items', 'prefixItems', 'minItems', 'maxItems'],
   object: ['properties', 'required', 'additionalProperties'],
 };
@@ -49,9 +52,10 @@ const MOST_COUNT = 65_536;
 /**
  * A grammar of JSON texts (RFC 8259, in UTF-8) that are valid against a schema (JSON Schema 2020-12). It gives a part of
  * them where a schema is wide: members that `properties` does not name are left out, numbers have up to 15 digits.
- * Understood: `type`, `enum`, `const`, `anyOf`, `oneOf` where no value can meet two of its branches, `$ref` within the
- * schema (also to itself), `properties`, `required`, `additionalProperties`, `items`, `prefixItems`, `minItems`,
- * `maxItems`, `minLength`, `maxLength`, and bounds of integers; annotations are passed over.
+ * Understood: `type`, `enum`, `const`, `anyOf`, `oneOf` where no value can meet two of its branches, `allOf` of one,
+ * `$ref` within the schema (also to itself), `properties`, `required`, `additionalProperties`, `items`, `prefixItems`,
+ * `minItems`, `maxItems`, `minLength`, `maxLength`, `pattern` and `format`, and bounds of numbers; annotations are passed
+ * over.
  * @throws {RuntimeError} `runtime/schema`, with the place, for anything else
  */
 export function jsonSchemaGrammar(schema: unknown): Rule {
@@ -75,6 +79,7 @@ class SchemaReader {
     if (schema === false) return rule();
     if (!isSchema(schema)) throw refuse(path, 'is no schema: neither an object nor true or false');
     if (has(schema, '$ref')) return this.reference(schema, path, depth);
+    if (has(schema, 'allOf')) return this.only(schema, path, depth);
     if (has(schema, 'anyOf')) return this.union(schema, 'anyOf', path, depth);
     if (has(schema, 'oneOf')) return this.exclusiveUnion(schema, path, depth);
     if (has(schema, 'const')) return this.values(schema, 'const', [schema['const']], path);
@@ -92,11 +97,11 @@ class SchemaReader {
       case 'boolean':
         return rule(literal('true'), literal('false'));
       case 'number':
-        return jsonNumber;
+        return number(schema, path);
       case 'integer':
         return integer(schema, path);
       case 'string':
-        return jsonString(countAt(schema, 'minLength', path) ?? 0, countAt(schema, 'maxLength', path));
+        return string(schema, path);
       case 'array':
         return this.array(schema, path, depth);
       default:
@@ -149,6 +154,14 @@ class SchemaReader {
     return made;
   }
 
+  /** What a reference leads to in the end. */
+  private target(schema: unknown, path: string): unknown {
+    let found = schema;
+    for (let hops = 0; hops < MOST_DEPTH && isSchema(found) && typeof found['$ref'] === 'string'; hops++)
+      found = this.at(found['$ref'], path);
+    return found;
+  }
+
   private at(target: string, path: string): unknown {
     let found: unknown = this.root;
     for (const part of target.split('/').slice(1)) {
@@ -166,10 +179,21 @@ class SchemaReader {
     return rule(...branches.map((branch, i): Sequence => [this.read(branch, `${path}/${keyword}/${i}`, depth + 1)]));
   }
 
-  /** `oneOf` is `anyOf` where no value meets two branches: told by types and by listed values. */
+  /** `allOf` of one schema is that one. */
+  private only(schema: Schema, path: string, depth: number): Rule {
+    allowOnly(schema, ['allOf'], path);
+    const [branch, ...others] = listAt(schema, 'allOf', path);
+    if (others.length > 0 || branch === undefined)
+      throw refuse(`${path}/allOf`, 'holds several schemas', 'write them as one');
+    return this.read(branch, `${path}/allOf/0`, depth + 1);
+  }
+
+  /** `oneOf` is `anyOf` where no value meets two branches: told by types, by listed values, by a member of objects. */
   private exclusiveUnion(schema: Schema, path: string, depth: number): Rule {
-    const kinds = listAt(schema, 'oneOf', path).map((branch) => kindsOf(branch));
-    const all = kinds.flat();
+    const branches = listAt(schema, 'oneOf', path).map((branch) => this.target(branch, path));
+    const kinds = branches.map((branch) => kindsOf(branch));
+    const objects = branches.filter((_, i) => kinds[i]?.includes('object'));
+    const all = kinds.flat().filter((kind) => kind !== 'object' || !isTold(objects));
     const anyString = all.includes('string') && all.some((kind) => kind.startsWith('='));
     if (anyString || kinds.some((kind) => kind.length === 0) || new Set(all).size !== all.length)
       throw refuse(`${path}/oneOf`, 'has branches that one value might meet together', 'use anyOf, or other types');
@@ -193,6 +217,44 @@ function integer(schema: Schema, path: string): Rule {
   const highs = [bound('maximum', 0), bound('exclusiveMaximum', -1)].filter((value) => value !== undefined);
   if (lows.length + highs.length === 0) return jsonInteger;
   return jsonIntegerBetween(Math.max(...lows), Math.min(...highs)); // of none: −∞ and ∞
+}
+
+/** Both bounds of a side: the nearer one. */
+function number(schema: Schema, path: string): Rule {
+  const bounds = (keyword: string, openKeyword: string, sign: number): Bound | undefined => {
+    const found = [
+      { value: numberAt(schema, keyword, path), open: false },
+      { value: numberAt(schema, openKeyword, path), open: true },
+    ].filter((bound): bound is Bound => bound.value !== undefined);
+    return found.toSorted((a, b) => sign * (b.value - a.value) || Number(b.open) - Number(a.open))[0];
+  };
+  const low = bounds('minimum', 'exclusiveMinimum', 1);
+  const high = bounds('maximum', 'exclusiveMaximum', -1);
+  return low || high ? jsonNumberBetween(low, high) : jsonNumber;
+}
+
+function string(schema: Schema, path: string): Rule {
+  const given = ['pattern', 'format'].filter((keyword) => has(schema, keyword));
+  const [keyword] = given;
+  if (keyword === undefined)
+    return jsonString(countAt(schema, 'minLength', path) ?? 0, countAt(schema, 'maxLength', path));
+  const other = ['minLength', 'maxLength', ...given.slice(1)].find((one) => has(schema, one));
+  if (other !== undefined)
+    throw refuse(path, `${keyword} and ${other} are not supported together`, 'say it all in the pattern');
+  const value = schema[keyword];
+  if (typeof value !== 'string') throw refuse(`${path}/${keyword}`, 'is not a text');
+  const pattern = keyword === 'pattern' ? value : FORMATS.get(value);
+  if (pattern === undefined)
+    throw refuse(
+      path,
+      `the format ${JSON.stringify(value)} is not supported`,
+      `known are ${[...FORMATS.keys()].join(', ')}`,
+    );
+  try {
+    return jsonStringLike(pattern);
+  } catch (error) {
+    throw refuse(`${path}/pattern`, `is not understood: ${error instanceof Error ? error.message : ''}`);
+  }
 }
 
 /** The type as stated, or the one whose keywords are used; none: any value. */
@@ -227,6 +289,23 @@ function kindsOf(branch: unknown): readonly string[] {
   const { type } = branch;
   const types = Array.isArray(type) ? type : type === undefined ? [] : [type];
   return types.map((one) => (one === 'integer' ? 'number' : String(one)));
+}
+
+/** Whether one member tells objects apart: required in each of them, and of other listed strings in each. */
+function isTold(objects: readonly unknown[]): boolean {
+  const names = isSchema(objects[0]) && isSchema(objects[0]['properties']) ? Object.keys(objects[0]['properties']) : [];
+  return names.some((name) => {
+    const values = objects.map((object) => listedStrings(object, name));
+    return values.every((list) => list.length > 0) && new Set(values.flat()).size === values.flat().length;
+  });
+}
+
+function listedStrings(object: unknown, name: string): readonly string[] {
+  if (!isSchema(object) || !isSchema(object['properties'])) return [];
+  const { required, properties } = object;
+  if (!Array.isArray(required) || !required.includes(name) || !Object.hasOwn(properties, name)) return [];
+  const kinds = kindsOf(properties[name]);
+  return kinds.every((kind) => kind.startsWith('=')) ? kinds : [];
 }
 
 function kindOf(value: unknown): string {

@@ -59,13 +59,13 @@ export function jsonIntegerBetween(low: number, high: number): Rule {
   const most = 10 ** 15 - 1;
   const [from, to] = [Math.max(Math.ceil(low), -most), Math.min(Math.floor(high), most)];
   const alternatives: Sequence[] = [];
-  if (from < 0 && to >= from) alternatives.push([oneOf('-'), natural(Math.max(1, -to), -from)]);
-  if (to >= 0 && to >= from) alternatives.push([natural(Math.max(0, from), to)]);
+  if (from < 0 && to >= from) alternatives.push([oneOf('-'), naturalBetween(Math.max(1, -to), -from)]);
+  if (to >= 0 && to >= from) alternatives.push([naturalBetween(Math.max(0, from), to)]);
   return rule(...alternatives);
 }
 
-/** Numbers of each count of digits apart. */
-function natural(low: number, high: number): Rule {
+/** From `low` to `high`, 0 or more and of up to 15 digits. Numbers of each count of digits apart. */
+export function naturalBetween(low: number, high: number): Rule {
   const alternatives: Sequence[] = [];
   for (let digits = String(low).length; digits <= String(high).length; digits++) {
     const from = Math.max(low, digits === 1 ? 0 : 10 ** (digits - 1));
