@@ -57,6 +57,42 @@ export async function textGolden(
   return cases;
 }
 
+/** What a model says at each step of a golden case's answer, the answer being given. */
+export interface GoldenTrace {
+  /** Of the case's tokens, at the prompt's last position and behind each token of the answer. */
+  readonly logits: Float32Array;
+  /** By how much the answer's token leads the next best, at each step; below 0: it would have answered otherwise. */
+  readonly leads: Float32Array;
+}
+
+/**
+ * Another model along a text pack's golden case: how far it is from the one that the case was made with, and where.
+ * @throws {RuntimeError} as `TextModel.logits`
+ */
+export async function traceGolden(text: TextModel, one: GoldenCase): Promise<GoldenTrace> {
+  const ids = Array.from(numbersOf(one.inputs[IDS]));
+  const greedy = Array.from(numbersOf(one.outputs[GREEDY]));
+  const { data, dims } = await text.logits([...ids, ...greedy], { adapter: one.adapter ?? null });
+  const width = dims[1] ?? 0;
+  const tokens = one.outputs[TOKENS]
+    ? Array.from(numbersOf(one.outputs[TOKENS]))
+    : Array.from({ length: width }, (_, i) => i);
+  const logits = new Float32Array(tokens.length * (greedy.length + 1));
+  const leads = new Float32Array(greedy.length);
+  for (let step = 0; step <= greedy.length; step++) {
+    const row = data.subarray((ids.length - 1 + step) * width, (ids.length + step) * width);
+    for (const [i, id] of tokens.entries()) logits[step * tokens.length + i] = row[id] ?? Number.NaN;
+    const wanted = greedy[step];
+    if (wanted === undefined) continue;
+    const other = row.reduce(
+      (most, value, id) => (id === wanted ? most : Math.max(most, value)),
+      Number.NEGATIVE_INFINITY,
+    );
+    leads[step] = (row[wanted] ?? Number.NaN) - other;
+  }
+  return { logits, leads };
+}
+
 /**
  * Runs a pack's golden vectors and compares them within the tolerance of the board's class.
  * @param text for text packs

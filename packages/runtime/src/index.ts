@@ -7,7 +7,14 @@ export { decoderFeeds } from './decoder-feeds.ts';
 export type { ChatMessage } from './chat-template.ts';
 export { RuntimeError, type RuntimeErrorCode } from './errors.ts';
 export { syntheticFeeds } from './feeds.ts';
-export { checkGolden, type GoldenDeviation, type GoldenReport, textGolden } from './golden.ts';
+export {
+  checkGolden,
+  type GoldenDeviation,
+  type GoldenReport,
+  type GoldenTrace,
+  textGolden,
+  traceGolden,
+} from './golden.ts';
 export { LatencyRecorder } from './latency.ts';
 export { type LocalSession, openSession } from './local-session.ts';
 export { readNpy, writeNpy } from './npy.ts';

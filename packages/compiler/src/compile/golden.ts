@@ -1,8 +1,10 @@
 import type { Board, BoardClass } from '@flotilla/boards';
-import type { GoldenCase, Tolerance } from '@flotilla/pack';
-import { type Tensors, type TensorValue, textGolden } from '@flotilla/runtime';
+import type { GoldenCase } from '@flotilla/pack';
+import type { Tensors, TensorValue } from '@flotilla/runtime';
 import type { DataSet } from '../data/data-set.ts';
 import type { Judged } from '../evaluate/judge.ts';
+import { takeTextGolden } from './golden-text.ts';
+import { type Golden, onePerClass, tolerances } from './golden-tolerance.ts';
 import type { LoadOptions, LoweredFile } from './lower-to.ts';
 
 /** Few and small: they travel with every pack. */
@@ -11,13 +13,6 @@ const CASES = 2;
 const CANDIDATES = 8;
 /** Samples that are looked at for the smallest ones. */
 const LOOKED_AT = 64;
-const PROMPT_CHARACTERS = 80;
-const ANSWER_TOKENS = 16;
-
-export interface Golden {
-  readonly cases: readonly GoldenCase[];
-  readonly tolerance: { readonly [boardClass: string]: Tolerance };
-}
 
 /**
  * Golden vectors: what the model answers on this machine, and how far each class of boards may be from it. That is
@@ -43,7 +38,8 @@ export async function takeGolden(
     lower: (board: Board) => Promise<LoweredFile>;
   },
 ): Promise<Golden> {
-  const candidates = { ...(await planGolden(model, data, madeUp, host.roundsValues ? CANDIDATES : CASES)), adapters };
+  if (model.text) return takeTextGolden(model.text, host, { boards, data, adapters, lower });
+  const candidates = { cases: await planGolden(data, madeUp, host.roundsValues ? CANDIDATES : CASES), adapters };
   const { plan, cases, wavering } = await steadiest(model, host, candidates);
   const byDigest = new Map<string, number>([[host.digest, 0]]);
   const measured = new Map<BoardClass, number>(); // what is allowed
@@ -64,8 +60,8 @@ export async function takeGolden(
 async function steadiest(
   model: Judged,
   host: LoweredFile,
-  plan: AdaptedPlan,
-): Promise<{ readonly plan: AdaptedPlan; readonly cases: readonly GoldenCase[]; readonly wavering: number }> {
+  plan: GoldenPlan,
+): Promise<{ readonly plan: GoldenPlan; readonly cases: readonly GoldenCase[]; readonly wavering: number }> {
   const cases = await answersOf(model, plan);
   if (!host.roundsValues) return { plan, cases, wavering: 0 };
   const found = cases.map(() => 0);
@@ -80,7 +76,7 @@ async function steadiest(
   const wavering = Math.max(0, ...chosen.map((i) => found[i] ?? 0));
   const only = <T>(all: readonly T[]): readonly T[] => all.filter((_, i) => chosen.includes(i));
   return {
-    plan: plan.kind === 'tensor' && plan.adapters.length === 0 ? { ...plan, cases: only(plan.cases) } : plan,
+    plan: plan.adapters.length === 0 ? { ...plan, cases: only(plan.cases) } : plan,
     cases: only(cases),
     wavering,
   };
@@ -89,7 +85,7 @@ async function steadiest(
 /** Of each case. */
 async function differencesOf(
   lowered: LoweredFile,
-  plan: AdaptedPlan,
+  plan: GoldenPlan,
   cases: readonly GoldenCase[],
   how: LoadOptions = {},
 ): Promise<readonly number[]> {
@@ -102,74 +98,35 @@ async function differencesOf(
   }
 }
 
-/** One board of each class that is asked for, and of both x86 classes where this is an x86: servers are of either. */
-function onePerClass(host: Board, boards: readonly Board[]): readonly Board[] {
-  const byClass = new Map(boards.map((board) => [board.boardClass, board]));
-  const own: readonly BoardClass[] = host.arch === 'x64' ? ['x64', 'x64-vnni'] : [host.boardClass];
-  for (const boardClass of own) if (!byClass.has(boardClass)) byClass.set(boardClass, { ...host, boardClass });
-  return [...byClass.values()];
+/** What golden vectors are made of. */
+interface GoldenPlan {
+  readonly cases: readonly { readonly name: string; readonly inputs: Tensors }[];
+  readonly adapters: readonly string[];
 }
 
-/** What golden vectors are made of: inputs of tensors, or prompts. */
-type GoldenPlan =
-  | { readonly kind: 'tensor'; readonly cases: readonly { readonly name: string; readonly inputs: Tensors }[] }
-  | { readonly kind: 'text'; readonly prompts: readonly string[] };
-
-type AdaptedPlan = GoldenPlan & { readonly adapters: readonly string[] };
-
-/** The smallest of the first samples, the first prompts, or made-up numbers. */
+/** The smallest of the first samples, or made-up numbers. */
 async function planGolden(
-  model: Judged,
   data: DataSet | undefined,
   madeUp: readonly Tensors[],
   most: number,
-): Promise<GoldenPlan> {
-  if (model.text) {
-    const prompts: string[] = [];
-    if (data?.kind === 'text') {
-      for await (const { text } of data.texts()) {
-        // Beginnings of long texts: a golden case is to run in a moment on a small board.
-        prompts.push(text.slice(0, PROMPT_CHARACTERS));
-        if (prompts.length === CASES) break;
-      }
-    }
-    return { kind: 'text', prompts: prompts.length > 0 ? prompts : ['The quick brown fox'] };
-  }
-  if (data?.kind !== 'tensor') {
-    return { kind: 'tensor', cases: madeUp.slice(0, most).map((inputs, i) => ({ name: `made-up ${i}`, inputs })) };
-  }
+): Promise<GoldenPlan['cases']> {
+  if (data?.kind !== 'tensor') return madeUp.slice(0, most).map((inputs, i) => ({ name: `made-up ${i}`, inputs }));
   const samples: { name: string; inputs: Tensors }[] = [];
   for await (const { name, inputs } of data.samples()) {
     samples.push({ name, inputs });
     if (samples.length === LOOKED_AT) break;
   }
-  return {
-    kind: 'tensor',
-    cases: samples.toSorted((a, b) => byteLength(a.inputs) - byteLength(b.inputs)).slice(0, most),
-  };
+  return samples.toSorted((a, b) => byteLength(a.inputs) - byteLength(b.inputs)).slice(0, most);
 }
 
-/** What a model answers. Text: the logits of the prompt's last position and the greedy ids that follow. */
-async function answersOf(model: Judged, { adapters, ...plan }: AdaptedPlan): Promise<readonly GoldenCase[]> {
-  if (adapters.length === 0) return answersWith(model, plan, { count: Infinity });
+async function answersOf({ session }: Judged, { adapters, cases }: GoldenPlan): Promise<readonly GoldenCase[]> {
   const answered: GoldenCase[] = [];
+  // With adapters one case for the base, and one for each of them.
   for (const adapter of [undefined, ...adapters])
-    answered.push(...(await answersWith(model, plan, { count: 1, adapter })));
-  return answered;
-}
-
-async function answersWith(
-  { session, text }: Judged,
-  plan: GoldenPlan,
-  { count, adapter }: { readonly count: number; readonly adapter?: string | undefined },
-): Promise<readonly GoldenCase[]> {
-  if (plan.kind === 'text')
-    return text ? textGolden(text, plan.prompts.slice(0, count), { maxTokens: ANSWER_TOKENS, adapter }) : [];
-  const answered: GoldenCase[] = [];
-  for (const { name, inputs } of plan.cases.slice(0, count)) {
-    const outputs = await session.run(inputs, { adapter: adapter ?? null });
-    answered.push({ name, ...(adapter !== undefined && { adapter }), inputs, outputs });
-  }
+    for (const { name, inputs } of adapters.length > 0 ? cases.slice(0, 1) : cases) {
+      const outputs = await session.run(inputs, { adapter: adapter ?? null });
+      answered.push({ name, ...(adapter !== undefined && { adapter }), inputs, outputs });
+    }
   return answered;
 }
 
@@ -193,25 +150,10 @@ function relativeDifference(found: TensorValue | undefined, wanted: TensorValue)
   return size === 0 ? most : most / size;
 }
 
-/** What sums in another order may differ at the very least. */
-const SAME = 5e-3;
 /** The device runs the very samples that were measured, with the same kinds of kernels: what is left is rounding. */
 const MARGIN = 1.5;
 /** Two orders were tried, and the cases chosen by them: a third one lies further off. */
 const WAVERING_MARGIN = 4;
-/** More than this no longer tells a good model from a broken one. */
-const MOST = 0.25;
-
-/** What was found, at least 5e-3 and at most a quarter of the largest output. */
-function tolerances(measured: ReadonlyMap<BoardClass, number>): Golden['tolerance'] {
-  return Object.fromEntries(
-    [...measured].map(([boardClass, allowed]) => {
-      const rtol = Number(Math.min(MOST, Math.max(SAME, allowed)).toPrecision(2));
-      return [boardClass, { atol: 1e-5, rtol }];
-    }),
-  );
-}
-
 function byteLength(tensors: Tensors): number {
   return Object.values(tensors).reduce((sum, { data }) => sum + ('byteLength' in data ? data.byteLength : 0), 0);
 }

@@ -2,7 +2,7 @@ import { rename } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { createPack, type PackContents, type SourceFile, writeGolden } from '@flotilla/pack';
 import { CompilerError } from '../errors.ts';
-import type { Golden } from './golden.ts';
+import type { Golden } from './golden-tolerance.ts';
 import type { PackedAdapter } from './beside.ts';
 import type { CompileOptions } from './options.ts';
 import type { SavedModel } from './save-model.ts';

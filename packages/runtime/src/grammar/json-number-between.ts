@@ -79,7 +79,7 @@ function digitsWithin(low: Edge | undefined, high: Edge | undefined, left: numbe
   return new Rule(() => {
     const alternatives: Sequence[] = !first && endsWithin(low, high) ? [[]] : [];
     const [least, most] = [Number(low?.digits[0] ?? 0), high ? Number(high.digits[0] ?? 0) : 9];
-    for (let digit = least; left > 0 && digit <= most; digit++) {
+    for (let digit = left > 0 ? least : most + 1; digit <= most; digit++) {
       const below = low && digit === least ? { ...low, digits: low.digits.slice(1) } : undefined;
       const above = high && digit === most ? { ...high, digits: high.digits.slice(1) } : undefined;
       alternatives.push([oneOf(String(digit)), digitsWithin(below, above, left - 1)]);

@@ -66,7 +66,7 @@ class PatternReader {
   private at = 0;
 
   constructor(pattern: string) {
-    this.characters = [...pattern];
+    this.characters = Array.from(pattern); // code points
   }
 
   read(): Rule {
