@@ -225,6 +225,8 @@ test('a language model with its adapter: int4, exact answers, in a pack that gen
   expect(sqnrDb).toBeGreaterThan(15);
   const runtime = await openRuntime(out);
   expect(await runtime.golden()).toMatchObject({ ok: true });
+  // Both classes' logits are of the same tokens; a quarter would be the most that is ever allowed.
+  expect(runtime.pack.config.golden?.tolerance['arm64']?.rtol).toBeLessThan(0.2);
   const { text } = await runtime.text().generate('kindly switch off the space heater in the attic =>');
   expect(JSON.parse(text)).toEqual({ intent: 'off', device: 'heater', room: 'attic' });
   await runtime.close();
