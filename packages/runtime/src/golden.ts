@@ -72,7 +72,10 @@ export interface GoldenTrace {
 export async function traceGolden(text: TextModel, one: GoldenCase): Promise<GoldenTrace> {
   const ids = Array.from(numbersOf(one.inputs[IDS]));
   const greedy = Array.from(numbersOf(one.outputs[GREEDY]));
-  const { data, dims } = await text.logits([...ids, ...greedy], { adapter: one.adapter ?? null });
+  const adapter = one.adapter ?? null;
+  // The prompt by itself, as it is judged: where activations are rounded by the tensor, what follows would change it.
+  const { data: prompt } = await text.logits(ids, { adapter });
+  const { data, dims } = await text.logits([...ids, ...greedy], { adapter });
   const width = dims[1] ?? 0;
   const tokens = one.outputs[TOKENS]
     ? Array.from(numbersOf(one.outputs[TOKENS]))
@@ -80,7 +83,10 @@ export async function traceGolden(text: TextModel, one: GoldenCase): Promise<Gol
   const logits = new Float32Array(tokens.length * (greedy.length + 1));
   const leads = new Float32Array(greedy.length);
   for (let step = 0; step <= greedy.length; step++) {
-    const row = data.subarray((ids.length - 1 + step) * width, (ids.length + step) * width);
+    const row =
+      step === 0
+        ? prompt.subarray(-width)
+        : data.subarray((ids.length - 1 + step) * width, (ids.length + step) * width);
     for (const [i, id] of tokens.entries()) logits[step * tokens.length + i] = row[id] ?? Number.NaN;
     const wanted = greedy[step];
     if (wanted === undefined) continue;
