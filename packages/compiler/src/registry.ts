@@ -29,6 +29,7 @@ import { quantizeKvCache } from './passes/quantize-kv-cache.ts';
 import { refineWeights } from './passes/refine-weights.ts';
 import { rotateResidual } from './passes/rotate-residual.ts';
 import { removeDead } from './passes/remove-dead.ts';
+import { splitFused } from './passes/split-fused.ts';
 import { smoothQuant } from './passes/smooth-quant.ts';
 import { simplifyShapes } from './passes/simplify-shapes.ts';
 import { scaleChannels } from './passes/scale-channels.ts';
@@ -38,6 +39,7 @@ import { upgradeOpset } from './passes/upgrade-opset.ts';
 const passes: readonly Pass[] = [
   inlineOwnFunctions,
   upgradeOpset,
+  splitFused,
   fixShape,
   mergeDuplicates,
   simplifyShapes,

@@ -47,8 +47,18 @@ function gemm(op: Op, dtype: DataType | undefined, b: readonly Dim[] | undefined
   return { dtype, dims: [rows, columns] };
 }
 
+/** ONNX Runtime's operator of that name reads [batch, sequence, width] and weights of Q, K and V side by side. */
+function fusedAttention(op: Op): Fact {
+  const sizes = op.node.ints('qkv_hidden_sizes', []);
+  const width = sizes[2] ?? divided(op.dims(1)?.at(-1), 3);
+  return { dtype: op.dtype(0), dims: op.dims(0)?.with(-1, width) };
+}
+
+const divided = (length: Dim, by: number): Dim => (typeof length === 'number' ? length / by : undefined);
+
 /** @see Attention-23: heads may be wider in V than in Q; in three axes they are laid out in the last one */
 function attention(op: Op): Fact {
+  if (op.node.domain === 'com.microsoft') return fusedAttention(op);
   const query = op.dims(0);
   const width = op.dims(2)?.at(-1);
   const heads = op.node.int('q_num_heads', 1) / op.node.int('kv_num_heads', 1);
