@@ -17,7 +17,7 @@ const SAVED_ALONG = /(?:^|\.)(?:embed_tokens|lm_head)$/;
  * @throws {CheckpointError} `checkpoint/adapter-kind` for a tensor of another method, or of a module that no field names
  */
 export function parseAdapterTensor(name: string, wholeModules: readonly string[], path: string): AdapterTensor {
-  const bare = name.replace(/^base_model\.model\./, '').replaceAll('_orig_mod.', '');
+  const bare = name.replace(/^(?:base_model\.model\.)+/, '').replaceAll('_orig_mod.', '');
   const factor = /^(.+)\.lora_(embedding_)?([AB])(?:\.[^.]+)??(?:\.(weight|bias))?$/.exec(bare);
   if (factor) {
     const [, module = '', embedding, letter, what] = factor;

@@ -104,7 +104,7 @@ test('PEFT’s in-memory names, with the adapter’s own name inside, are unders
   await writeFile(join(dir, 'adapter_config.json'), '{"peft_type":"LORA","r":2,"lora_alpha":4}');
   const shapes = {
     'base_model.model.h.0.lora_A.default.weight': [2, 4],
-    'base_model.model.h.0.lora_B.default.weight': [8, 2],
+    'base_model.model.base_model.model.h.0.lora_B.default.weight': [8, 2], // wrapped twice
   };
   await writeFile(join(dir, 'adapter_model.safetensors'), safetensors(shapes));
   expect([...(await openAdapter(dir)).modules.keys()]).toEqual(['h.0']);

@@ -6,7 +6,7 @@ import { readJson } from './read-json.ts';
 export async function readMessages(path: string): Promise<readonly ChatMessage[]> {
   const list = await readJson('--messages', path);
   if (Array.isArray(list) && list.length > 0 && list.every((message) => isMessage(message))) return list;
-  throw new CliError('cli/file', `--messages ${path} is no list of messages`, {
+  throw new CliError('cli/file', `the --messages file ${path} is no list of messages`, {
     where: path,
     hint: 'write [{ "role": "user", "content": "…" }]',
   });

@@ -80,10 +80,15 @@ test.each<[string, () => readonly string[], number, string]>([
     3,
     'runtime/schema: no text meets',
   ],
-  ['a schema that is no JSON', () => ['--schema', join(folder, 'broken.json')], 3, 'cli/file: --schema'],
+  ['a schema that is no JSON', () => ['--schema', join(folder, 'broken.json')], 3, 'cli/file: the --schema file'],
   ['a filter without a temperature', () => ['--top-k', '5'], 2, 'runtime/options: topK'],
   ['a conversation without a template', () => ['--chat'], 3, 'runtime/chat: the model has no chat template'],
-  ['a conversation that is none', () => ['--messages', join(folder, 'schema.json')], 3, 'cli/file: --messages'],
+  [
+    'a conversation that is none',
+    () => ['--messages', join(folder, 'schema.json')],
+    3,
+    'cli/file: the --messages file',
+  ],
   ['an unknown flag', () => ['--top-q', '5'], 2, 'cli/usage: Unknown argument'],
 ])('%s is one clear line', async (_, args, code, line) => {
   const given = args();
