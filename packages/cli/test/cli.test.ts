@@ -81,7 +81,7 @@ test('every command shows examples and says what each of its arguments is', asyn
   const verbs = {
     ...{ bench: [], compare: [], compile: [], config: [], debug: [], eval: [], inspect: [], publish: [], run: [] },
     ...{ agent: ['provision', 'start', 'status'], boards: ['ls', 'show', 'detect'], controller: ['start'] },
-    ...{ device: ['ls', 'show', 'tag', 'call'], keys: ['init', 'rotate', 'show'], release: ['ls', 'show'] },
+    ...{ device: ['ls', 'show', 'tag', 'rm', 'call'], keys: ['init', 'rotate', 'show'], release: ['ls', 'show'] },
     pack: ['ls', 'verify', 'unpack', 'sign', 'push', 'pull'],
     rollout: ['create', 'show', 'watch', 'why', 'pause', 'resume', 'abort', 'ls'],
   };

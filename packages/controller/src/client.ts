@@ -85,6 +85,11 @@ export class ControllerClient {
     return this.get(`/v1/devices/${encodeURIComponent(id)}`);
   }
 
+  /** Takes a device out of the fleet: its identity is accepted no more. */
+  removeDevice(id: string): Promise<DeviceView> {
+    return this.request('DELETE', `/v1/devices/${encodeURIComponent(id)}`);
+  }
+
   tag(id: string, tags: readonly string[]): Promise<DeviceView> {
     return this.request('PUT', `/v1/devices/${encodeURIComponent(id)}/tags`, { tags });
   }

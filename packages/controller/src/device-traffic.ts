@@ -19,6 +19,7 @@ export interface DeviceTraffic {
   /** Where devices connect. */
   readonly url: string;
   readonly calls: Calls;
+  readonly link: Link;
   /** Counters of what was ignored, dropped or refused. */
   readonly statistics: () => { readonly [name: string]: unknown };
 }
@@ -61,7 +62,7 @@ export async function startDeviceTraffic(
     dropped: { messages: ingest.dropped, fetches: chunks.dropped },
     offences: Object.fromEntries(offences),
   });
-  return { url: link.url, calls, statistics };
+  return { url: link.url, link, calls, statistics };
 }
 
 function openLink(
@@ -74,6 +75,7 @@ function openLink(
     endpoint: broker.endpoint,
     limits: { ...defaultBrokerLimits, ...broker.limits },
     authenticate: (device, secret) => registry.authenticate(device, secret),
+    knows: (device) => registry.get(device) !== undefined,
     onOffence,
   });
 }

@@ -105,7 +105,7 @@ export class Outbox {
   }
 
   private async publish(link: Link, { device, name, payload }: DesiredRow): Promise<void> {
-    const fleet = this.ports.registry.get(device)?.fleet;
+    const fleet = this.ports.registry.fleetOf(device);
     if (fleet !== undefined)
       await link.publish(topicFor({ fleet, device }, 'desired', name), payload, { retain: true });
   }

@@ -22,18 +22,27 @@ export interface Device {
 export class Registry {
   private readonly devices = new Map<string, Device>();
   private readonly secrets = new Map<string, string>();
+  /** Fleets of devices that were removed: what is retained for them is still to be cleared. */
+  private readonly removed = new Map<string, string>();
   private readonly nobody = hashSecret('nobody');
 
   /** Everybody is offline until heard of: the connections of a controller that is gone are gone too. */
   static async load(db: Database): Promise<Registry> {
     const registry = new Registry();
     await db.updateTable('devices').set({ online: false }).where('online', '=', true).execute();
-    for (const row of await db.selectFrom('devices').selectAll().orderBy('created_at').execute()) registry.put(row);
+    for (const row of await db.selectFrom('devices').selectAll().orderBy('created_at').execute())
+      if (row.removed_at === null) registry.put(row);
+      else registry.removed.set(row.id, row.fleet);
     return registry;
   }
 
   get(id: string): Device | undefined {
     return this.devices.get(id);
+  }
+
+  /** Of a device that is, or was. */
+  fleetOf(id: string): string | undefined {
+    return this.devices.get(id)?.fleet ?? this.removed.get(id);
   }
 
   all(): readonly Device[] {
@@ -52,12 +61,21 @@ export class Registry {
     await trx
       .insertInto('devices')
       .values(row)
-      .onConflict((conflict) => conflict.doNothing())
+      // One of that name that was removed begins anew.
+      .onConflict((conflict) => conflict.column('id').doUpdateSet(row))
       .execute();
+  }
+
+  /** From now on its identity is nobody's. After the commit. */
+  remove({ id, fleet }: Device): void {
+    this.devices.delete(id);
+    this.secrets.delete(id);
+    this.removed.set(id, fleet);
   }
 
   /** After the commit. */
   put(row: DeviceRow): void {
+    this.removed.delete(row.id);
     this.secrets.set(row.id, row.secret_hash);
     this.devices.set(row.id, {
       id: row.id,

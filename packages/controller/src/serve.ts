@@ -62,6 +62,7 @@ async function start(options: ControllerOptions, world: World): Promise<Omit<Con
     ...state,
     ...world,
     calls: traffic.calls,
+    link: traffic.link,
     brokerUrl: options.publicMqttUrl ?? traffic.url,
     maxPackBytes: options.maxPackBytes ?? 4 * GIB,
   });

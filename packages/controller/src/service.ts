@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { PrivateKey, PublicKey } from '@flotilla/pack';
-import { isName } from '@flotilla/protocol';
+import { isName, topicFor } from '@flotilla/protocol';
 import type { CallRequest, Calls } from './calls.ts';
+import type { Link } from './broker/link.ts';
 import type { Clock } from './clock.ts';
 import { persist } from './db/retry.ts';
 import type { Database, DeviceRow } from './db/schema.ts';
@@ -24,6 +25,7 @@ export interface ServicePorts {
   readonly packs: PackStore;
   readonly tokens: Tokens;
   readonly calls: Calls;
+  readonly link: Link;
   readonly key: PrivateKey;
   readonly trustedKeys: readonly PublicKey[];
   /** What devices are told to connect to. */
@@ -84,6 +86,7 @@ export class Service {
       birth: null,
       created_at: clock.now(),
       seen_at: null,
+      removed_at: null,
     };
     const told = await persist(
       db,
@@ -120,8 +123,20 @@ export class Service {
     return this.device(id);
   }
 
+  /** Its identity is accepted no more. @throws {ControllerError} `controller/not-found`, the second time too */
+  async removeDevice(id: string): Promise<DeviceView> {
+    const { engine, link } = this.ports;
+    const view = await this.device(id);
+    const { device, names } = found(await engine.remove(id), `device ${id}`);
+    await link.cut?.(id);
+    const address = { fleet: device.fleet, device: id };
+    const topics = [topicFor(address, 'presence'), ...names.map((name) => topicFor(address, 'reported', name))];
+    for (const topic of topics) await link.publish(topic, new Uint8Array(), { retain: true });
+    return { ...view, online: false };
+  }
+
   async telemetry(id: string): Promise<readonly TelemetryView[]> {
-    found(this.ports.registry.get(id), `device ${id}`);
+    found(this.ports.registry.fleetOf(id), `device ${id}`);
     return telemetryOf(this.ports.db, id);
   }
 

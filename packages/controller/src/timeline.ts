@@ -3,6 +3,7 @@ import type { Database, EventRow, Tables } from './db/schema.ts';
 
 export type TimelineKind =
   | 'device.provisioned'
+  | 'device.removed'
   | 'device.online'
   | 'device.offline'
   | 'release.published'

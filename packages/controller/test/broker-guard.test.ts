@@ -27,6 +27,7 @@ beforeEach(async () => {
     limits: { ...defaultBrokerLimits, connectTimeoutMs: 1500 },
     authenticate: (device, secret) =>
       Buffer.from(secret).toString() === `secret of ${device}` ? devices.get(device) : undefined,
+    knows: (device) => devices.has(device),
     onOffence: (what) => offences.push(what),
   });
   await link.attach((topic, payload) => received.push(`${topic} ${Buffer.from(payload).toString()}`));

@@ -209,6 +209,22 @@ describe('a rollout', () => {
     await expect(client.pause(id)).rejects.toMatchObject({ code: 'controller/rollout-ended' });
   });
 
+  test('a device is removed; its name comes back with a sequence that goes on', async () => {
+    const { name, devices } = await fleet([undefined, undefined]);
+    const to = `fleet = '${name}'`;
+    await finish((await client.createRollout({ release: (await release('removal')).release, to })).id);
+    const [gone] = devices;
+    const id = gone?.id ?? '';
+    expect(await client.removeDevice(id)).toMatchObject({ id, online: false });
+    await expect(client.removeDevice(id)).rejects.toMatchObject({ code: 'controller/not-found' });
+    await gone?.stop();
+    const identity = await client.provision({ device: id, board: 'raspberrypi-5', fleet: name });
+    fakes.push(await new FakeDevice({ identity, stepMs: 1, downloads: true }).connected());
+    const last = await finish((await client.createRollout({ release: (await release('removal')).release, to })).id);
+    expect(last.phase).toBe('done');
+    expect(last.devices.find(({ device }) => device === id)?.sequence).toBe(3);
+  });
+
   test('one rollout of a name at a time', async () => {
     const { name } = await fleet([() => 'hang']);
     const hung = await release('single');

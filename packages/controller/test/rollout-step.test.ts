@@ -123,6 +123,34 @@ describe('waves', () => {
   });
 });
 
+describe('a device that is removed', () => {
+  test('the rollout goes on without it, and nothing is sent to it', () => {
+    const drive = new Drive(plan(3));
+    const [canary = ''] = drive.ids('canary');
+    drive.commit(canary);
+    const [gone = '', stays = ''] = drive.ids('rest');
+    const sent = drive.effects.length;
+    drive.feed({ kind: 'removed', atMs: 5, device: gone }).feed({ kind: 'removed', atMs: 6, device: gone });
+    expect(drive.device(gone)).toMatchObject({ status: 'failed', why: 'removed', acknowledged: true, sinceMs: 5 });
+    expect(describeWhy(drive.device(gone))).toBe('was removed from the fleet');
+    expect(drive.effects).toHaveLength(sent);
+    drive.feed({ kind: 'removed', atMs: 7, device: canary });
+    expect(drive.device(canary).status).toBe('done');
+    expect(drive.commit(stays).state.phase).toBe('done');
+  });
+
+  test('a canary has a successor; without any the rollout has nothing to do', () => {
+    const drive = new Drive(plan(3));
+    const [first = ''] = drive.ids('canary');
+    drive.feed({ kind: 'removed', atMs: 5, device: first });
+    const [, second = ''] = drive.ids('canary');
+    expect(drive.state.phase).toBe('canary');
+    expect(drive.effects.map(({ device }) => device)).toEqual([first, second]);
+    for (const id of ['d0', 'd1', 'd2']) drive.feed({ kind: 'removed', atMs: 6, device: id });
+    expect(drive.state).toMatchObject({ phase: 'stopped', endedAtMs: 6 });
+  });
+});
+
 describe('what counts as success', () => {
   test.each<[string, Partial<RolloutReport>, string]>([
     ['committed with the digest loaded', { state: 'committed', loadedDigest: digestB }, 'done'],
@@ -350,6 +378,7 @@ describe('whatever happens', () => {
       counter: fc.integer({ min: 1, max: 50 }),
       loadedDigest: fc.constantFrom(digestA, digestB),
     }),
+    fc.record({ kind: fc.constant('removed' as const), device }),
     fc.record({ kind: fc.constant('tick' as const) }),
     fc.record({ kind: fc.constant('restarted' as const) }),
     fc.record({ kind: fc.constant('paused' as const) }),

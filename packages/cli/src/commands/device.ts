@@ -49,6 +49,19 @@ const tag: CommandModule<Globals, OneArgs & { readonly tags: readonly string[] }
   },
 };
 
+const rm: CommandModule<Globals, OneArgs> = {
+  command: 'rm <device>',
+  describe: 'Remove a device: its identity is accepted no more, rollouts go on without it',
+  builder: (args) =>
+    withConnection(args)
+      .positional('device', { type: 'string', demandOption: true, describe: 'Its id, see device ls' })
+      .example('flotilla device rm pi-attic', 'what it measured stays; to come back it is provisioned again'),
+  async handler(argv) {
+    const client = await connect(argv);
+    print(argv, await client.removeDevice(argv.device), ({ id }) => `${id} is removed`);
+  },
+};
+
 interface CallArgs extends OneArgs {
   readonly model: string;
   readonly prompt: string | undefined;
@@ -120,8 +133,9 @@ export const device: CommandModule<Globals, Globals> = {
       .command(ls)
       .command(show)
       .command(tag)
+      .command(rm)
       .command(call)
-      .demandCommand(1, 1, 'which: ls, show, tag or call?')
+      .demandCommand(1, 1, 'which: ls, show, tag, rm or call?')
       .example('flotilla device ls', 'who is online, and with what'),
   handler() {},
 };

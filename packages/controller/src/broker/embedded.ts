@@ -20,6 +20,8 @@ export interface EmbeddedBrokerOptions {
   readonly limits: BrokerLimits;
   /** @returns the device's address if the secret is its own */
   readonly authenticate: (device: string, secret: Uint8Array) => DeviceAddress | undefined;
+  /** Whether there is such a device still. */
+  readonly knows: (device: string) => boolean;
   /** Told of each connection that was refused or cut off, and why. */
   readonly onOffence?: ((what: string, address: string) => void) | undefined;
 }
@@ -34,6 +36,7 @@ const MAX_RETAINED_NAMES = 32;
 export async function startEmbeddedBroker(options: EmbeddedBrokerOptions): Promise<Link> {
   const { limits, endpoint } = options;
   const book = new ConnectionBook(limits);
+  const clients = new Map<string, Client>();
   const aedes = await Aedes.createBroker({
     concurrency: 256,
     connectTimeout: limits.connectTimeoutMs,
@@ -41,6 +44,10 @@ export async function startEmbeddedBroker(options: EmbeddedBrokerOptions): Promi
     maxInflightInbound: 16,
     maxTopicLevels: 8,
     ...rules(options, book),
+  });
+  aedes.on('client', (client) => clients.set(client.id, client));
+  aedes.on('clientDisconnect', (client) => {
+    if (clients.get(client.id) === client) clients.delete(client.id);
   });
   aedes.on('clientError', (client, error) => options.onOffence?.(error.message, addressOf(client)));
   aedes.on('connectionError', (client, error) => options.onOffence?.(error.message, addressOf(client)));
@@ -61,6 +68,7 @@ export async function startEmbeddedBroker(options: EmbeddedBrokerOptions): Promi
     async attach(receive) {
       await Promise.all(controllerSubscriptions.map((topic) => subscribe(aedes, topic, receive)));
     },
+    cut: (device) => new Promise((resolve) => (clients.get(device) ? clients.get(device)?.close(resolve) : resolve())),
     publish: (topic, payload, { retain = false } = {}) => publish(aedes, topic, payload, retain),
     async close() {
       const closed = new Promise((resolve) => server.close(resolve));
@@ -74,7 +82,7 @@ export async function startEmbeddedBroker(options: EmbeddedBrokerOptions): Promi
 type Rules = Required<Pick<AedesOptions, 'preConnect' | 'authenticate' | 'authorizePublish' | 'authorizeSubscribe'>>;
 
 /** Who may connect, and what each may do then. Whoever tries anything else is told of, and Aedes hangs up. */
-function rules({ authenticate, onOffence }: EmbeddedBrokerOptions, book: ConnectionBook): Rules {
+function rules({ authenticate, knows, onOffence }: EmbeddedBrokerOptions, book: ConnectionBook): Rules {
   const peers = new WeakMap<Client, Peer>();
   const offence = (what: string, client: Client | null): Error => {
     onOffence?.(what, addressOf(client));
@@ -103,7 +111,9 @@ function rules({ authenticate, onOffence }: EmbeddedBrokerOptions, book: Connect
     },
     authorizePublish(client, packet, done) {
       const peer = client === null ? undefined : peers.get(client);
-      const topic = peer?.address === undefined ? undefined : mayPublish(peer.address, packet.topic);
+      const address = peer?.address;
+      // The will of a device that was removed, too: it would be retained for ever.
+      const topic = address !== undefined && knows(address.device) ? mayPublish(address, packet.topic) : undefined;
       if (peer === undefined || topic === undefined) return done(offence('publish to a foreign topic', client));
       packet.retain = packet.retain && mayRetain(topic);
       if (packet.retain && peer.retained.add(packet.topic).size > MAX_RETAINED_NAMES)

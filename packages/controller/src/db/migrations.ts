@@ -18,6 +18,11 @@ const migrations: { readonly [name: string]: Migration } = {
       await sql.raw('alter table rollouts add column paused_at bigint').execute(db);
     },
   },
+  '0004-removed-devices': {
+    async up(db: Kysely<unknown>) {
+      await sql.raw('alter table devices add column removed_at bigint').execute(db);
+    },
+  },
 };
 
 export const migrationProvider: MigrationProvider = { getMigrations: async () => ({ ...migrations }) };

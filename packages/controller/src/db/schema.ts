@@ -29,6 +29,8 @@ export interface DeviceRow {
   readonly birth: string | null; // JSON
   readonly created_at: number;
   readonly seen_at: number | null;
+  /** Since when it is no device any more. The row stays: rollouts and telemetry are about it. */
+  readonly removed_at: number | null;
 }
 
 export interface TokenRow {

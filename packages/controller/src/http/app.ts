@@ -70,6 +70,7 @@ export function createApp(ports: AppPorts): Hono {
     context.json(await service.provision(await json(context, provisionSchema)), 201),
   );
   app.get('/v1/devices/:id', async (context) => context.json(await service.device(context.req.param('id'))));
+  app.delete('/v1/devices/:id', async (context) => context.json(await service.removeDevice(context.req.param('id'))));
   app.put('/v1/devices/:id/tags', async (context) => {
     const { tags } = await json(context, tagsSchema);
     return context.json(await service.setTags(context.req.param('id'), tags));

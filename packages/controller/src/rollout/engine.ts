@@ -116,8 +116,32 @@ export class RolloutEngine {
     });
   }
 
+  /**
+   * Takes a device out of the fleet and of every rollout. Its documents are withdrawn; rollouts, telemetry and timeline
+   * keep what they say of it.
+   * @returns it as it was, with the names of its models; undefined if there is none
+   */
+  remove(id: string): Promise<{ readonly device: Device; readonly names: readonly string[] } | undefined> {
+    return this.inTurn(async () => {
+      const { db, registry, clock, outbox } = this.ports;
+      const device = registry.get(id);
+      if (device === undefined) return undefined;
+      const atMs = clock.now();
+      const reports = await db.selectFrom('reports').select('name').where('device', '=', id).execute();
+      await this.step({ kind: 'removed', atMs, device: id }, [storyOf.removed(device, atMs)], (trx) =>
+        forget(trx, id, atMs),
+      );
+      registry.remove(device);
+      const names = reports.map(({ name }) => name);
+      for (const name of names) this.newest.delete(`${id}/${name}`);
+      outbox.send();
+      return { device, names };
+    });
+  }
+
   reported(id: string, report: Reported): Promise<void> {
     return this.inTurn(async () => {
+      if (this.ports.registry.get(id) === undefined) return; // removed meanwhile
       const key = `${id}/${report.name}`;
       const seen = this.newest.get(key);
       const isNewer =
@@ -238,6 +262,20 @@ function release(
 ): ReleaseRef | undefined {
   if (row === undefined || row.version === null || row.digest === null) return undefined;
   return { name, version: row.version, digest: row.digest };
+}
+
+/** The sequences stay and grow, for a device of that name that comes back with what it had. */
+async function forget(trx: Transaction<Tables>, device: string, atMs: number): Promise<void> {
+  await trx.updateTable('devices').set({ removed_at: atMs, online: false }).where('id', '=', device).execute();
+  await trx.deleteFrom('reports').where('device', '=', device).execute();
+  await trx
+    .updateTable('desired')
+    .set((row) => ({
+      sequence: row('sequence', '+', 1), // so that one being published now is not taken for this
+      ...{ payload: new Uint8Array(), published: false, version: null, digest: null },
+    }))
+    .where('device', '=', device)
+    .execute();
 }
 
 async function upsertReport(trx: Transaction<Tables>, device: string, report: Reported, atMs: number): Promise<void> {

@@ -54,6 +54,12 @@ export function checkDeadline(device: RolloutDevice, atMs: number): RolloutDevic
   return failed({ ...device, detail: deadlineDetail(device) }, 'deadline', atMs);
 }
 
+/** Nothing more is expected of it: the others go on, and what it committed counts. */
+export function noticeRemoval(device: RolloutDevice, atMs: number): RolloutDevice {
+  if (device.status === 'done' || device.acknowledged === true) return device;
+  return failed({ ...device, online: false, acknowledged: true }, 'removed', atMs);
+}
+
 function deadlineDetail({ state, why }: RolloutDevice): string {
   if (why === 'offline') return state === null ? 'never came online' : `went offline in state ${state}`;
   return state === null ? 'never reported on the release' : `stayed too long in state ${state}`;

@@ -34,6 +34,7 @@ export type Why =
   | 'refused'
   | 'rolled-back'
   | 'deadline'
+  | 'removed'
   | 'rollout-stopped'
   | 'rollout-aborted';
 
@@ -100,6 +101,8 @@ export type RolloutEvent =
   | { readonly kind: 'restarted'; readonly atMs: number; readonly online: ReadonlySet<string> }
   | { readonly kind: 'presence'; readonly atMs: number; readonly device: string; readonly online: boolean }
   | { readonly kind: 'reported'; readonly atMs: number; readonly device: string; readonly report: RolloutReport }
+  /** By a person: it is no device any more. */
+  | { readonly kind: 'removed'; readonly atMs: number; readonly device: string }
   | { readonly kind: 'tick'; readonly atMs: number }
   | { readonly kind: 'paused'; readonly atMs: number }
   /** By a person, who has seen the failures so far and goes on without those devices. */

@@ -11,7 +11,7 @@ import {
   totalDeadline,
   type Why,
 } from './state.ts';
-import { checkDeadline, noticePresence, noticeReport, renew } from './one-device.ts';
+import { checkDeadline, noticePresence, noticeRemoval, noticeReport, renew } from './one-device.ts';
 
 /**
  * The rollout engine's mind: canary devices first, then the rest; the first failure stops it. While it is paused nobody
@@ -38,6 +38,12 @@ export function stepRollout(rollout: Rollout, event: RolloutEvent): RolloutStep 
     case 'reported':
       return settle(
         mapDevice(rollout, event.device, (device) => noticeReport(rollout, device, event.report, event.atMs)),
+        [],
+        event.atMs,
+      );
+    case 'removed':
+      return settle(
+        mapDevice(withOtherCanary(rollout, event.device), event.device, (device) => noticeRemoval(device, event.atMs)),
         [],
         event.atMs,
       );
@@ -103,6 +109,15 @@ function end(rollout: Rollout, phase: RolloutPhase & ('stopped' | 'aborted'), at
     return device.status === 'failed' ? back : { ...back, status: 'taken-back', why, sinceMs: atMs };
   });
   return { state: { ...state, phase, endedAtMs: atMs, pausedAtMs: null }, effects };
+}
+
+/** No fleet is told without a canary because the canary was removed: the next device is one in its place. */
+function withOtherCanary(rollout: Rollout, removed: string): Rollout {
+  const device = rollout.devices.get(removed);
+  if (rollout.phase !== 'canary' || device?.role !== 'canary') return rollout;
+  if (device.status !== 'queued' && device.status !== 'offered') return rollout;
+  const next = [...rollout.devices.values()].find(({ role, status }) => role === 'rest' && status === 'queued');
+  return next === undefined ? rollout : mapDevice(rollout, next.device, (one) => ({ ...one, role: 'canary' }));
 }
 
 function pause(rollout: Rollout, atMs: number): Rollout {

@@ -22,6 +22,14 @@ export const storyOf = {
     data: { session: device.session, board: device.birth?.board ?? device.board },
   }),
 
+  removed: (device: Device, atMs: number): NewEvent => ({
+    atMs,
+    kind: 'device.removed',
+    device: device.id,
+    rollout: null,
+    data: { board: device.board, name: device.name },
+  }),
+
   /** One event per device that moved, and one when the rollout did, was paused or resumed. */
   step(before: Rollout, after: Rollout, atMs: number): readonly NewEvent[] {
     const events = changedDevices(before, after)

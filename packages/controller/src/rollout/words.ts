@@ -14,6 +14,7 @@ const sentences: { readonly [W in Why]: (device: RolloutDevice) => string } = {
   'wrong-digest': () => 'says that it is done, but another model is loaded',
   refused: (device) => `refused the release: ${cause(device)}`,
   'rolled-back': (device) => `went back to the release that worked: ${cause(device)}`,
+  removed: () => 'was removed from the fleet',
   deadline: ({ detail }) => `missed its deadline: ${detail}`,
   'rollout-stopped': ({ status }) =>
     status === 'untouched' ? 'was not touched: the rollout stopped first' : 'was called back: the rollout stopped',
