@@ -59,7 +59,9 @@ describe('builtInRecipe', () => {
     expect(() => builtInRecipe('int8', 'int8', { calibrate: { sampels: 1 } })).toThrow(/did you mean "samples"/);
   });
   test('refuses a pair that no recipe serves', () => {
-    expect(() => builtInRecipe('int4', 'int8')).toThrow(/weights int4 with activations int8/);
+    expect(() => builtInRecipe('int4', 'int8')).toThrow(
+      /--weights int4 has no built-in recipe with --activations int8/,
+    );
   });
 });
 

@@ -4,6 +4,7 @@ import { buildModel, type NewNode, tensorFromFloats, tensorFromInts, tensorInfo 
 import { expect, test } from 'vitest';
 import { openModelSession } from '../src/calibrate/model-session.ts';
 import { countNodes } from '../src/compile/node-counts.ts';
+import { growthWarnings } from '../src/compile/size-rules.ts';
 import { applyRecipe, builtInRecipe, parseRecipe } from '../src/index.ts';
 import { build, input, node, noise } from './small-models.ts';
 
@@ -190,3 +191,9 @@ test.each<[string, NewNode, number[], { [name: string]: number[] }, string[]]>([
     expect(countNodes(notes)).toMatchObject({ nodes: { quantized: 1, float: 0 } });
   },
 );
+
+test('a model that quantization makes larger is said to be', () => {
+  const nodes = { quantized: 1, float: 0 };
+  expect(growthWarnings(nodes, 701, 700)).toEqual([expect.stringContaining("701 bytes, more than the source's 700")]);
+  expect([...growthWarnings(nodes, 700, 700), ...growthWarnings({ ...nodes, quantized: 0 }, 701, 700)]).toEqual([]);
+});

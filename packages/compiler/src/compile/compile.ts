@@ -23,6 +23,7 @@ import { recipeOf } from './recipe-of.ts';
 import { reportInPack } from './report-in-pack.ts';
 import { calibrationData, checkData } from './samples.ts';
 import { saveModel } from './save-model.ts';
+import { growthWarnings } from './size-rules.ts';
 import { openSource } from './source.ts';
 import { inWorkFolder } from './work-folder.ts';
 import { checkOutput, writeOutput } from './write-output.ts';
@@ -76,7 +77,13 @@ export async function compile(path: string, out: string, asked: CompileOptions =
         ...countNodes(applied.notes),
         notes: applied.notes,
         ...(applied.analysis && { analysis: applied.analysis }),
-        warnings: [...job.warnings, ...job.splits.warnings, ...applied.warnings, ...evidence.warnings],
+        warnings: [
+          ...job.warnings,
+          ...job.splits.warnings,
+          ...applied.warnings,
+          ...evidence.warnings,
+          ...growthWarnings(countNodes(applied.notes).nodes, portable.bytes, job.source.bytes),
+        ],
         verdict,
         ...(evidence.adapters && { adapters: evidence.adapters }),
         ...(rebuilt && { rebuild: rebuilt.report }),

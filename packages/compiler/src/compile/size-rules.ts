@@ -1,4 +1,4 @@
-import type { CompileOptions } from './options.ts';
+import type { CompileOptions, CompileReport } from './options.ts';
 import type { Source } from './source.ts';
 
 /** From here on what passes make of constants lies in a file beside the output until it is written. */
@@ -24,3 +24,11 @@ export function isUnrun({ bytes }: Pick<Source, 'bytes'>, options: CompileOption
 
 export const UNRUN_WARNING =
   'the model is larger than 1 GB, so it was not run: clean-up was not compared with the source, rotate-residual and the folding of gains into weights were left out, nothing was measured, and there are no golden vectors; give --data';
+
+/** Scales, zero points and their nodes can outweigh what a very small model saves. */
+export function growthWarnings(nodes: CompileReport['nodes'], bytes: number, sourceBytes: number): readonly string[] {
+  if (nodes.quantized === 0 || bytes <= sourceBytes) return [];
+  return [
+    `quantized, the model has ${bytes} bytes, more than the source's ${sourceBytes}; --weights fp16 may be smaller`,
+  ];
+}
