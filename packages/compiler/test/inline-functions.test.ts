@@ -1,6 +1,6 @@
 import { encodeModel, buildModel, decodeModel, type Model, type NewNode, tensorInfo } from '@flotilla/onnx';
 import { expect, test } from 'vitest';
-import { field, int, type Part } from '../../onnx/test/raw.ts';
+import { field, int, node as rawNode, output, type Part } from '../../onnx/test/raw.ts';
 import { openModelSession } from '../src/calibrate/model-session.ts';
 import { countNodes } from '../src/compile/node-counts.ts';
 import { applyRecipe, builtInRecipe, parseRecipe } from '../src/index.ts';
@@ -165,4 +165,22 @@ test('#1 functions that call each other in a ring, a body of one among them, are
   await expect(applyRecipe(withFunctions([own('Ring', ['x'], ['y'])], [ring]), recipe)).rejects.toMatchObject({
     code: 'onnx/cycle',
   });
+});
+
+test('bodies in a function get names of their own at each call', async () => {
+  const body = (name: string, opType: string) =>
+    field(
+      5,
+      field(1, name),
+      int(20, 5),
+      field(6, field(2, name), rawNode(opType, ['a'], ['t']), rawNode('Neg', ['t'], ['out']), output('out')),
+    );
+  const chosen = functionField('Choose', { inputs: ['a', 'yes'], outputs: ['b'] }, [
+    raw('If', ['yes'], ['b'], body('then_branch', 'Abs'), body('else_branch', 'Exp')),
+  ]);
+  const yes = { dtype: 'bool' as const, dims: [], bytes: Uint8Array.of(1) };
+  const calls = [own('Choose', ['x', 'yes'], ['t']), own('Choose', ['t', 'yes'], ['y'])];
+  const model = await inlined(withFunctions(calls, [chosen], { yes }));
+  const made = Array.from(model.graph.walk(), ({ outputs }) => outputs[0]);
+  expect(new Set(made).size).toBe(10);
 });
