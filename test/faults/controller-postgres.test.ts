@@ -71,6 +71,15 @@ describe.skipIf(bin === undefined)(`#49 a controller on PostgreSQL${reason}`, ()
 
   test('nothing befalls it', () => rollOut(async () => undefined), 60_000);
 
+  test('of those who make the same device at once, one does', async () => {
+    const asked = Array.from({ length: 8 }, () => client.provision({ board: 'fake', device: 'at-once' }));
+    const ends = await Promise.allSettled(asked);
+    const refused = ends.flatMap((end) => (end.status === 'rejected' ? [end.reason as unknown] : []));
+    expect(refused).toHaveLength(7);
+    expect(refused[0]).toMatchObject({ code: 'controller/conflict' });
+    await client.removeDevice('at-once'); // rollouts would wait for it
+  });
+
   test('it is killed in the middle and comes back: no lost decision, no step twice', async () => {
     await rollOut(async () => {
       await postgres.kill();

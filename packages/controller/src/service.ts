@@ -57,6 +57,8 @@ export interface CreateRollout {
 export class Service {
   readonly queries: Queries;
   private readonly ports: ServicePorts;
+  /** Ids of devices that are being made. */
+  private readonly taken = new Set<string>();
 
   constructor(ports: ServicePorts) {
     this.ports = ports;
@@ -65,14 +67,25 @@ export class Service {
 
   /** @throws {ControllerError} `controller/conflict` if the id is taken */
   async provision(request: ProvisionRequest): Promise<Identity> {
-    const { db, registry, clock, key, trustedKeys, brokerUrl, signal } = this.ports;
+    const { registry } = this.ports;
     this.requireTrustedKeys();
-    const id = request.device ?? newDeviceId(request.name, (taken) => registry.get(taken) !== undefined);
-    if (registry.get(id) !== undefined)
+    const isTaken = (id: string): boolean => registry.get(id) !== undefined || this.taken.has(id);
+    const id = request.device ?? newDeviceId(request.name, isTaken);
+    if (isTaken(id))
       throw new ControllerError('controller/conflict', `device ${id} is there already`, {
         where: id,
         hint: 'choose another id, or leave it out',
       });
+    this.taken.add(id);
+    try {
+      return await this.makeDevice(id, request);
+    } finally {
+      this.taken.delete(id);
+    }
+  }
+
+  private async makeDevice(id: string, request: ProvisionRequest): Promise<Identity> {
+    const { db, registry, clock, key, trustedKeys, brokerUrl, signal } = this.ports;
     const secret = newSecret();
     const row: DeviceRow = {
       id,
