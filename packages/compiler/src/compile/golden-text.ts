@@ -2,11 +2,9 @@ import type { Board, BoardClass } from '@flotilla/boards';
 import type { GoldenCase } from '@flotilla/pack';
 import { type GoldenTrace, type TextModel, textGolden, traceGolden } from '@flotilla/runtime';
 import type { DataSet } from '../data/data-set.ts';
-import { type Golden, onePerClass, tolerances } from './golden-tolerance.ts';
+import { CASES, type Golden, onePerClass, tolerances, WAVERING_MARGIN } from './golden-tolerance.ts';
 import type { LoadOptions, LoweredFile } from './lower-to.ts';
 
-/** Few and small: they travel with every pack. */
-const CASES = 2;
 /** Prompts of which the steadiest are taken. */
 const CANDIDATES = 6;
 /** Beginnings of long texts: a golden case is to run in a moment on a small board. */
@@ -18,8 +16,6 @@ const MADE_UP = ['The quick brown fox', '1, 2, 3, 4,', '{"name": "', 'It is', 'T
 const MARGIN = 2;
 /** Of a lead, what kernels may differ by before another token is likely to take it. */
 const SAFE = 0.5;
-/** As for a model of tensors: two orders of summation were tried, a third one lies further off. */
-const WAVERING_MARGIN = 4;
 
 /**
  * Golden vectors of a language model: of some prompts those on which the kernels of all classes are nearest to this

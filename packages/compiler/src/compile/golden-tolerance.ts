@@ -7,6 +7,11 @@ export interface Golden {
   readonly tolerance: { readonly [boardClass: string]: Tolerance };
 }
 
+/** Few and small: they travel with every pack. */
+export const CASES = 2;
+/** Two orders of summation are tried, and the cases chosen by them: a third one lies further off. */
+export const WAVERING_MARGIN = 4;
+
 /** What sums in another order may differ at the very least. */
 const SAME = 5e-3;
 /** More than this no longer tells a good model from a broken one. */

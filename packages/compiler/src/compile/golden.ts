@@ -4,11 +4,9 @@ import type { Tensors, TensorValue } from '@flotilla/runtime';
 import type { DataSet } from '../data/data-set.ts';
 import type { Judged } from '../evaluate/judge.ts';
 import { takeTextGolden } from './golden-text.ts';
-import { type Golden, onePerClass, tolerances } from './golden-tolerance.ts';
+import { CASES, type Golden, onePerClass, tolerances, WAVERING_MARGIN } from './golden-tolerance.ts';
 import type { LoadOptions, LoweredFile } from './lower-to.ts';
 
-/** Few and small: they travel with every pack. */
-const CASES = 2;
 /** Of which the steadiest are taken. */
 const CANDIDATES = 8;
 /** Samples that are looked at for the smallest ones. */
@@ -152,8 +150,6 @@ function relativeDifference(found: TensorValue | undefined, wanted: TensorValue)
 
 /** The device runs the very samples that were measured, with the same kinds of kernels: what is left is rounding. */
 const MARGIN = 1.5;
-/** Two orders were tried, and the cases chosen by them: a third one lies further off. */
-const WAVERING_MARGIN = 4;
 function byteLength(tensors: Tensors): number {
   return Object.values(tensors).reduce((sum, { data }) => sum + ('byteLength' in data ? data.byteLength : 0), 0);
 }
